@@ -1,0 +1,53 @@
+"""The application factory. Wiring only: everything may be imported here, nobody imports it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from config import Settings
+from omnifund.store import RedisClient
+from web import errors, formats, layout, notices, operations, pages, security, sign_in
+from web.integration import Integration
+from web.redis_client import connect
+from web.sessions import SealedRedisSessionInterface
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    redis: RedisClient | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Flask:
+    """Make the app.
+
+    ``settings``: read from the environment by default. ``redis``: made from ``REDIS_URL`` by
+    default. ``clock`` returns Unix seconds. Raises ``ConfigurationError``.
+    """
+    settings = settings or Settings.from_environment()
+    operations.configure_logging(settings)
+    events = operations.EventLog()
+
+    app = Flask(__name__)
+    app.secret_key = settings.secret_key.get_secret_value()
+
+    parts = Integration.build(
+        settings,
+        redis or connect(settings.redis_url.get_secret_value()),
+        clock=clock,
+        observe=events.observer(),
+    )
+    parts.init_app(app)
+    app.session_interface = SealedRedisSessionInterface(app, parts)
+
+    operations.init_app(app, events)
+    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(sign_in.blueprint)
+    layout.init_app(app, settings)
+    formats.register(app)
+    notices.init_app(app)
+    errors.init_app(app)
+    security.init_app(app, settings)
+    return app

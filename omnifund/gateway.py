@@ -1,0 +1,209 @@
+"""The conversation with OmniFund's OAuth endpoints, through Authlib. Nothing else imports Authlib.
+
+Authlib builds the authorization URL and the token requests and reads the error answers; the HTTP
+below it is ``Transport``'s, and what comes back is checked before Authlib sees it, because Authlib
+takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib, requests, urllib3 or json
+escapes from here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from requests.adapters import BaseAdapter
+
+from omnifund.answers import read_token_answer, short_code
+from omnifund.attempts import Attempt
+from omnifund.callback import AuthorizationCode
+from omnifund.errors import (
+    ClientMisconfigured,
+    GrantRejected,
+    OmniFundError,
+    OmniFundNonsense,
+    OmniFundTooSlow,
+    OmniFundUnavailable,
+)
+from omnifund.events import Event, Observer, ignore
+from omnifund.token import Token
+from omnifund.transport import Answer, Transport
+
+MAX_TOKEN_ANSWER_BYTES: Final = 64 * 1024
+
+_MISCONFIGURED: Final = frozenset(
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_request",
+        "invalid_scope",
+        "redirect_uri_mismatch",
+    }
+)
+
+
+class Gateway:
+    """OmniFund's authorization server, as far as one client of it needs it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        client_id: str,
+        client_secret: str,
+        redirect_uri: str,
+        clock: Callable[[], float],
+        observe: Observer = ignore,
+    ) -> None:
+        """``clock`` returns Unix seconds; ``redirect_uri`` is sent byte for byte as given."""
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._redirect_uri = redirect_uri
+        self._authorize_url = f"{transport.base_url}/oauth/v2/auth"
+        self._token_url = f"{transport.base_url}/oauth/v2/token"
+        self._adapter = _Adapter(transport, path="/oauth/v2/token", clock=clock)
+        self._clock = clock
+        self._observe = observe
+        # Building a URL changes nothing in a session of Authlib's, so one serves all threads.
+        self._url_builder = self._session()
+
+    @property
+    def issuer(self) -> str:
+        """The authorization server's identifier (RFC 9207)."""
+        return self._authorize_url.removesuffix("/oauth/v2/auth")
+
+    def authorization_url(self, attempt: Attempt) -> str:
+        """Return where to send the merchant (manual, step 2; RFC 6749 §4.1.1; RFC 7636 §4.3)."""
+        url, _ = self._url_builder.create_authorization_url(
+            self._authorize_url,
+            state=attempt.state,
+            code_verifier=attempt.code_verifier or None,
+        )
+        return str(url)
+
+    def redeem(self, code: AuthorizationCode) -> Token:
+        """Exchange a code for a token (manual, step 5; RFC 6749 §4.1.3).
+
+        Call it once for each code: whatever it raises, the code must not be sent again.
+        """
+        params = {"code": code.value, "redirect_uri": self._redirect_uri}
+        if code.attempt.code_verifier:
+            params["code_verifier"] = code.attempt.code_verifier
+        payload = self._request_token("authorization_code", **params)
+        return Token.from_response(payload, now=self._clock())
+
+    def password(self, username: str, password: str) -> Token:
+        """Get a token with the merchant's own credentials (manual, password; RFC 6749 §4.3).
+
+        Raises ``GrantRejected`` when OmniFund does not know this pair.
+        """
+        payload = self._request_token("password", username=username, password=password)
+        return Token.from_response(payload, now=self._clock())
+
+    def refresh(self, token: Token) -> Token:
+        """Get the next token (manual, "Refreshing an Access Token"; RFC 6749 §6).
+
+        Raises ``GrantRejected`` when OmniFund does not accept the refresh token any more.
+        """
+        # Not Authlib's refresh_token(): that one acts on a token that it keeps to itself.
+        payload = self._request_token("refresh_token", refresh_token=token.refresh_token)
+        return Token.from_response(payload, now=self._clock(), previous=token)
+
+    def _request_token(self, grant_type: str, **params: Any) -> Mapping[str, Any]:
+        """Send one token request. Raises what the package's ``errors`` name, and nothing else."""
+        try:
+            payload = self._fetch(grant_type, params)
+        except OmniFundError as error:
+            self._observe(Event.TOKEN_REQUEST, grant=grant_type, outcome=type(error).__name__)
+            if isinstance(error, OmniFundTooSlow) or getattr(error, "sent", False):
+                self._observe(Event.TOKEN_AMBIGUOUS, grant=grant_type)
+            raise
+        self._observe(Event.TOKEN_REQUEST, grant=grant_type, outcome="granted")
+        return payload
+
+    def _fetch(self, grant_type: str, params: dict[str, Any]) -> Mapping[str, Any]:
+        try:
+            # A session of its own: Authlib keeps the answer in it, and two merchants sharing one
+            # could be given each other's token.
+            payload: Mapping[str, Any] = self._session().fetch_token(
+                self._token_url, grant_type=grant_type, allow_redirects=False, **params
+            )
+        except OAuthError as error:
+            raise _refusal(error.error) from None
+        except (AuthlibBaseError, requests.RequestException, TypeError, ValueError):
+            # `from None`: texts of these libraries may quote the request, secrets included.
+            raise OmniFundNonsense("OmniFund's token answer cannot be understood") from None
+        return payload
+
+    def _session(self) -> OAuth2Session:
+        session = OAuth2Session(
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            # The manual shows the credentials in the body; Authlib's default is HTTP Basic.
+            token_endpoint_auth_method="client_secret_post",
+            redirect_uri=self._redirect_uri,
+            code_challenge_method="S256",
+            trust_env=False,
+        )
+        session.headers.clear()
+        session.adapters.clear()
+        session.mount(self._token_url, self._adapter)
+        return session
+
+
+def _refusal(error: object) -> OmniFundError:
+    """Name an error answer of the token endpoint (RFC 6749 §5.2)."""
+    code = short_code(error)
+    if code == "invalid_grant":
+        return GrantRejected("OmniFund does not accept this grant")
+    if code in _MISCONFIGURED:
+        return ClientMisconfigured(code)
+    if code in ("temporarily_unavailable", "server_error"):
+        return OmniFundUnavailable("OmniFund says that it cannot answer now")
+    return OmniFundNonsense("OmniFund refused for a reason that this app does not know")
+
+
+class _Adapter(BaseAdapter):
+    """Lets Authlib's requests session talk through ``Transport``, and to one URL only."""
+
+    def __init__(self, transport: Transport, *, path: str, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._clock = clock
+        self._path = path
+        self._url_path = urlsplit(transport.base_url).path.rstrip("/") + path
+
+    def send(
+        self, request: requests.PreparedRequest, *_args: Any, **_kwargs: Any
+    ) -> requests.Response:
+        if request.path_url != self._url_path:
+            raise requests.exceptions.InvalidURL("only the token endpoint itself is called")
+        answer = self._transport.send(
+            request.method or "POST",
+            self._path,
+            headers=dict(request.headers),
+            body=request.body if isinstance(request.body, str | bytes) else None,
+            max_bytes=MAX_TOKEN_ANSWER_BYTES,
+        )
+        read_token_answer(answer, now=self._clock())
+        return _as_response(answer, request)
+
+    def close(self) -> None:
+        """Keep the pool: it belongs to the transport, not to one session."""
+
+
+def _as_response(answer: Answer, request: requests.PreparedRequest) -> requests.Response:
+    response = requests.Response()
+    response.status_code = answer.status
+    response.headers.update(answer.headers)
+    response.raw = io.BytesIO(answer.body)
+    response.encoding = "utf-8"
+    response.request = request
+    response.url = request.url or ""
+    return response

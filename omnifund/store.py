@@ -1,0 +1,51 @@
+"""Redis, as the rest of the package sees it: commands in, answers out, one kind of failure.
+
+Whoever wants something from Redis makes a ``Command``; ``Store.execute`` sends any number of them
+in one round trip. Every failure of Redis becomes ``StoreUnavailable``, so that "the store failed"
+can never be taken for "there is nothing stored".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError
+
+from omnifund.errors import StoreUnavailable
+from omnifund.events import Event, Observer, ignore
+
+Command = tuple[str | bytes | int, ...]
+"""A Redis command as it goes over the wire, for example ``("GET", "key")``."""
+
+
+class RedisClient(Protocol):
+    """What is needed of redis-py's clients: stand-alone, Sentinel's and Cluster's all have it."""
+
+    def execute_command(self, *args: Any) -> Any: ...
+    def pipeline(self, transaction: bool = ...) -> Any: ...
+
+
+class Store:
+    """Sends commands to Redis."""
+
+    def __init__(self, client: RedisClient, observe: Observer = ignore) -> None:
+        """``client``: a redis-py client that returns bytes, with time-outs set."""
+        self._client = client
+        self._observe = observe
+
+    def execute(self, *commands: Command) -> list[Any]:
+        """Send the commands in one round trip, in order, and return their answers.
+
+        They are not a transaction: in a Cluster they may go to different nodes.
+        Raises ``StoreUnavailable`` when Redis, or any one command, failed.
+        """
+        try:
+            if len(commands) == 1:
+                return [self._client.execute_command(*commands[0])]
+            pipeline = self._client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(pipeline.execute())
+        except (RedisError, OSError) as error:
+            self._observe(Event.STORE_FAILED, kind=type(error).__name__)
+            raise StoreUnavailable("Redis cannot be reached") from error

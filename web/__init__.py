@@ -1,0 +1,1 @@
+"""The Flask side: sessions, pages, errors, security headers, operations."""

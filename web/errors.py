@@ -1,0 +1,272 @@
+"""Every failure as a page: status, plain words, whose side it is on, what to do next.
+
+One table maps the package's errors; one more maps HTTP's own. A page carries a reference id that is
+in the log too, and never a text that a server or a query string supplied.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from flask import Flask, g, jsonify, make_response, render_template, request, url_for
+from werkzeug.exceptions import HTTPException, InternalServerError, TooManyRequests
+from werkzeug.wrappers import Response as BaseResponse
+
+from omnifund import errors
+from omnifund.events import Event
+from web import visitor
+from web.integration import integration
+from web.notices import notify
+from web.operations import log
+
+OMNIFUND: Final = "OmniFund's side"
+BROWSER: Final = "Your browser's side"
+APP: Final = "Our side"
+YOU: Final = "Your decision"
+
+
+class Action(NamedTuple):
+    """The way on: a link."""
+
+    label: str
+    url: str
+
+
+class Problem(NamedTuple):
+    """What a person reads about one kind of failure."""
+
+    status: int
+    headline: str
+    sentence: str
+    whose_side: str
+    next_step: str
+
+
+PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
+    errors.AttemptInvalid: Problem(
+        400,
+        "This sign-in cannot be finished",
+        "The sign-in attempt is unknown in this browser, has been used, or is older than ten "
+        "minutes.",
+        BROWSER,
+        "Start a new sign-in from this browser.",
+    ),
+    errors.CallbackMalformed: Problem(
+        400,
+        "This sign-in cannot be finished",
+        "The address that brought you back from OmniFund is not of the right form.",
+        BROWSER,
+        "Start a new sign-in from this browser.",
+    ),
+    errors.AccessDenied: Problem(
+        403,
+        "You declined the connection",
+        "You chose Deny on OmniFund's page, so this app got no access to your account.",
+        YOU,
+        "If you did not mean to, sign in again and choose Allow.",
+    ),
+    errors.AuthorizationRefused: Problem(
+        400,
+        "OmniFund did not allow this sign-in",
+        "OmniFund sent you back with an error instead of an authorization code.",
+        OMNIFUND,
+        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+    ),
+    errors.GrantRejected: Problem(
+        400,
+        "OmniFund did not accept the authorization code",
+        "The code was too old or had been used before. Nothing has happened to your account.",
+        OMNIFUND,
+        "Start the sign-in again.",
+    ),
+    errors.ClientMisconfigured: Problem(
+        502,
+        "This app is not set up correctly with OmniFund",
+        "OmniFund does not accept this app's own credentials or settings. You can do nothing "
+        "about it.",
+        APP,
+        "Give the reference below to whoever runs this app.",
+    ),
+    errors.AccessForbidden: Problem(
+        403,
+        "OmniFund does not let you see this",
+        "Your OmniFund user is not allowed to read these records.",
+        OMNIFUND,
+        "Ask the administrator of your OmniFund account for the permission.",
+    ),
+    errors.RecordNotFound: Problem(
+        404,
+        "OmniFund has no such record",
+        "The record does not exist, or not any more.",
+        OMNIFUND,
+        "Go back to the list.",
+    ),
+    errors.OmniFundUnavailable: Problem(
+        503,
+        "OmniFund cannot be reached right now",
+        "Nothing is lost: you stay signed in here.",
+        OMNIFUND,
+        "Wait a moment, then try again.",
+    ),
+    errors.OmniFundTooSlow: Problem(
+        504,
+        "OmniFund took too long to answer",
+        "What OmniFund did with the request is not known, so it is not sent a second time.",
+        OMNIFUND,
+        "Wait a moment, then try again.",
+    ),
+    errors.RefreshBusy: Problem(
+        503,
+        "Your connection is being renewed",
+        "Another page of yours is renewing the connection with OmniFund, and it takes longer than "
+        "usual.",
+        OMNIFUND,
+        "Wait a moment, then try again.",
+    ),
+    errors.StoreUnavailable: Problem(
+        503,
+        "Sign-ins cannot be looked up right now",
+        "The app cannot reach its own store. You have not been signed out.",
+        APP,
+        "Wait a moment, then try again.",
+    ),
+    errors.OmniFundNonsense: Problem(
+        502,
+        "OmniFund's answer could not be read",
+        "OmniFund sent something that this app does not understand.",
+        OMNIFUND,
+        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+    ),
+}
+
+_HTTP_PROBLEMS: Final = {
+    400: Problem(
+        400,
+        "This request cannot be answered",
+        "The form has expired, or the request is not of the right form.",
+        BROWSER,
+        "Go back, reload the page and try once more.",
+    ),
+    404: Problem(
+        404, "There is no such page", "The address leads nowhere in this app.", BROWSER,
+        "Check the address, or start from the front page.",
+    ),
+    405: Problem(
+        405, "This address is used in another way", "The page does not answer this kind of "
+        "request.", BROWSER, "Start from the front page.",
+    ),
+    413: Problem(
+        413, "That is too much at once", "The request is larger than this app accepts.", BROWSER,
+        "Send less.",
+    ),
+    429: Problem(
+        429, "Too many tries", "There were too many requests from your address in a short time.",
+        BROWSER, "Wait a minute, then try again.",
+    ),
+    500: Problem(
+        500, "Something went wrong here", "It is this app's fault, not yours.", APP,
+        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+    ),
+}  # fmt: skip
+
+_SIGN_IN_EVENTS: Final[dict[type[errors.OmniFundError], Event]] = {
+    errors.AttemptInvalid: Event.SIGN_IN_INVALID,
+    errors.AccessDenied: Event.SIGN_IN_DENIED,
+    errors.AuthorizationRefused: Event.SIGN_IN_REFUSED,
+    errors.OmniFundError: Event.SIGN_IN_FAILED,
+}
+
+
+def init_app(app: Flask) -> None:
+    """Answer every failure of ``app`` with a page."""
+    app.register_error_handler(errors.SignInRequired, _sign_in_again)
+    app.register_error_handler(errors.OmniFundError, _omnifund_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _sign_in_again(error: errors.SignInRequired) -> BaseResponse:
+    """The connection has ended: remove what is left of it, sign in, come back to this page."""
+    visitor.sign_out(Event.SIGNED_OUT, reason=error.reason)
+    response = visitor.to_sign_in()
+    notify(response, "connection_ended")
+    return response
+
+
+def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
+    problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    signing_in = request.blueprint == "sign_in" and request.endpoint != "sign_in.logout"
+    if signing_in:
+        _observe_failed_sign_in(error)
+    level = "error" if problem.whose_side == APP else "warning"
+    getattr(log, level)(
+        "page:error:shown", status=problem.status, kind=type(error).__name__, message=str(error)
+    )
+    detail = None
+    if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
+        detail = f"OmniFund's error code: {error.code}"
+    # Coming back to the callback would only repeat it; every other page can be tried again.
+    retry = signing_in or request.method != "GET"
+    action = _sign_in_action() if retry else Action("Try again", request.full_path.rstrip("?"))
+    retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
+    return render(problem, action=action, detail=detail, retry_after=retry_after)
+
+
+def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
+    event = next(_SIGN_IN_EVENTS[kind] for kind in type(error).__mro__ if kind in _SIGN_IN_EVENTS)
+    integration().observe(event, reason=type(error).__name__)
+
+
+def _http_error(error: HTTPException) -> BaseResponse:
+    if error.response is not None or (error.code or 500) < 400:
+        return error.get_response()
+    status = error.code or 500
+    fallback = 400 if status < 500 else 500
+    problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
+    response = render(problem, action=Action("To the front page", url_for("pages.landing")))
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = "60"
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> BaseResponse:
+    log.error("page:error:unexpected", exc_info=error)
+    return render(
+        _HTTP_PROBLEMS[InternalServerError.code],
+        action=Action("To the front page", url_for("pages.landing")),
+    )
+
+
+def render(
+    problem: Problem,
+    *,
+    action: Action,
+    detail: str | None = None,
+    retry_after: int | None = None,
+) -> BaseResponse:
+    """Return the error as a page, or as JSON for a client that prefers it."""
+    reference = str(g.get("request_id", ""))
+    response: BaseResponse
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
+        response = jsonify(error=problem.headline, detail=problem.sentence, reference=reference)
+    else:
+        response = make_response(
+            render_template(
+                "error.html",
+                **problem._asdict(),
+                action=action,
+                detail=detail,
+                reference=reference,
+            )
+        )
+    response.status_code = problem.status
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, retry_after))
+    return response
+
+
+def _sign_in_action() -> Action:
+    return Action("Sign in again", url_for("sign_in.login"))

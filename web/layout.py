@@ -1,0 +1,56 @@
+"""What every template may use: which OmniFund is meant, who is visiting, where static files are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request, url_for
+from jinja2 import StrictUndefined
+
+from config import Settings
+from web import visitor
+
+_ONE_YEAR: Final = 365 * 24 * 3600
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Set up Jinja and the context of every page."""
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    versions = _versions(Path(str(app.static_folder)))
+
+    def static_url(filename: str) -> str:
+        """Return the URL of a static file, with its content's hash, so that it may be cached."""
+        return url_for("static", filename=filename, v=versions[filename])
+
+    context: dict[str, Any] = {
+        "environment": settings.omnifund_environment,
+        "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
+        "password_grant": settings.password_grant,
+        "inspector": False,
+        "static_url": static_url,
+    }
+
+    @app.context_processor
+    def page_context() -> dict[str, Any]:
+        # Only what is known already: an error page must not ask a Redis that has just failed.
+        return {**context, "signed_in": visitor.is_known()}
+
+    @app.after_request
+    def cache_static_files(response: Response) -> Response:
+        if request.endpoint == "static" and response.status_code in (200, 304):
+            name = (request.view_args or {}).get("filename", "")
+            if request.args.get("v") == versions.get(name):
+                response.headers["Cache-Control"] = f"public, max-age={_ONE_YEAR}, immutable"
+        return response
+
+
+def _versions(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

@@ -1,0 +1,178 @@
+"""What operators need: log lines, health, metrics, request ids."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import sys
+import time
+from typing import Any, Final
+
+import structlog
+from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from werkzeug.wrappers import Response as BaseResponse
+
+from config import Settings
+from omnifund.errors import StoreUnavailable
+from omnifund.events import Event, Observer
+from web.integration import integration
+
+blueprint = Blueprint("operations", __name__)
+log: Any = structlog.get_logger("omnifund")
+
+_SECRET_PARAMETERS: Final = re.compile(
+    r"((?:code|state|access_token|refresh_token|client_secret|password|code_verifier)=)[^&\s\"']+"
+)
+_ERROR_LEVEL: Final = frozenset(
+    {Event.REFRESH_UNSAVED, Event.STORE_FAILED, Event.RECORD_UNREADABLE}
+)
+
+
+# --- logging ---------------------------------------------------------------------------------
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send everybody's log records, the libraries' included, to standard output in one form."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    # Authlib writes the code verifier at DEBUG.
+    logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))
+
+
+def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Mask what looks like a secret parameter, wherever a library has put it."""
+    for name, value in event.items():
+        if isinstance(value, str) and "=" in value:
+            event[name] = _SECRET_PARAMETERS.sub(r"\1***", value)
+    return event
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+class EventLog:
+    """The app's ``Observer``: a log line and a counter for every event."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._events = Counter(
+            "omnifund_events",
+            "What has happened, by event and outcome",
+            ["event", "outcome"],
+            registry=self.registry,
+        )
+        self._responses = Counter(
+            "omnifund_http_responses",
+            "Responses by endpoint and status",
+            ["endpoint", "status"],
+            registry=self.registry,
+        )
+
+    def observer(self) -> Observer:
+        """Return the function to pass to the ``omnifund`` package."""
+
+        def observe(event: Event, **facts: Any) -> None:
+            outcome = facts.get("outcome") or facts.get("reason") or ""
+            self._events.labels(event.value, outcome).inc()
+            (log.error if event in _ERROR_LEVEL else log.info)(event.value, **facts)
+
+        return observe
+
+    def count_response(self, endpoint: str, status: int) -> None:
+        """Count one finished request."""
+        self._responses.labels(endpoint, str(status)).inc()
+
+
+# --- every request ---------------------------------------------------------------------------
+
+
+def init_app(app: Flask, events: EventLog) -> None:
+    """Give every request an id, and log and count it when it is answered."""
+    app.extensions["omnifund_events"] = events
+    app.register_blueprint(blueprint)
+
+    @app.before_request
+    def begin() -> None:
+        g.request_id = secrets.token_hex(8)
+        g.started = time.perf_counter()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        events.count_response(request.endpoint or "none", response.status_code)
+        log.info(
+            "http:request:answered",
+            method=request.method,
+            # Never the query: it may hold a code and a state.
+            path=request.path,
+            status=response.status_code,
+            milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
+        )
+        return response
+
+
+# --- health and metrics ----------------------------------------------------------------------
+
+
+@blueprint.get("/healthz")
+def healthz() -> BaseResponse:
+    """Answer while the process serves; asks nobody."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[BaseResponse, int]:
+    """Answer 200 when Redis takes a write, else 503 with the reason."""
+    try:
+        integration().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
+    except StoreUnavailable as error:
+        return jsonify(status="unavailable", reason=str(error)), 503
+    return jsonify(status="ready"), 200
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text, for whoever ``METRICS`` says."""
+    allowed = integration().settings.metrics
+    if allowed == "off" or (allowed == "local" and not _is_loopback(request.remote_addr)):
+        abort(404)
+    events: EventLog = current_app.extensions["omnifund_events"]
+    return Response(generate_latest(events.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False

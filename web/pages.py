@@ -1,0 +1,206 @@
+"""The pages a person sees, and ``/session`` for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from flask import Blueprint, jsonify, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from omnifund.errors import ClientMisconfigured, OmniFundNonsense, Unavailable
+from omnifund.token import Token
+from web import notices, visitor
+from web.integration import integration
+from web.security import check_csrf, checks_csrf_itself
+from web.visitor import Connection, signed_in_only
+
+blueprint = Blueprint("pages", __name__)
+
+CUSTOMER_FILTERS: Final = ("id", "customerRef", "firstName", "lastName", "company", "email")
+TRANSACTION_FILTERS: Final = ("id", "customer", "amount", "referenceId")
+MAX_FILTER_LENGTH: Final = 200
+MAX_PAGE: Final = 1_000_000
+
+
+@blueprint.get("/")
+def landing() -> str:
+    """What this is, and the way in."""
+    visitor.connection()
+    return render_template("landing.html", notice=notices.take())
+
+
+@blueprint.get("/dashboard")
+@signed_in_only
+def dashboard(connection: Connection) -> str:
+    """The connection with OmniFund as it stands."""
+    parts = integration()
+    try:
+        record = parts.access.bearer(connection.handle, connection.record)
+    except (Unavailable, OmniFundNonsense, ClientMisconfigured):
+        # This page is about the connection; it can say that the token has expired.
+        record = connection.record
+    return render_template(
+        "dashboard.html",
+        connection=_connection_view(connection, record.token),
+        notice=notices.take(),
+    )
+
+
+@blueprint.get("/customers")
+@signed_in_only
+def customers(connection: Connection) -> str:
+    """A page of the merchant's customers."""
+    filters = _filters(CUSTOMER_FILTERS)
+    result = integration().api.customers(
+        connection.handle, _given(filters), page=_page_number(), record=connection.record
+    )
+    return render_template(
+        "customers.html",
+        result=result,
+        filters=filters,
+        page_url=_pager("pages.customers", _given(filters)),
+    )
+
+
+@blueprint.get("/transactions")
+@signed_in_only
+def transactions(connection: Connection) -> str:
+    """A page of the merchant's processed or scheduled transactions."""
+    kind: Literal["history", "pending"] = (
+        "pending" if request.args.get("kind") == "pending" else "history"
+    )
+    filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
+    given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
+    result = integration().api.transactions(
+        connection.handle,
+        kind,
+        [*given, *_date_filters(filters["from"], filters["to"])],
+        page=_page_number(),
+        record=connection.record,
+    )
+    return render_template(
+        "transactions.html",
+        result=result,
+        filters=filters,
+        kind=kind,
+        page_url=_pager("pages.transactions", [("kind", kind), *_given(filters)]),
+    )
+
+
+@blueprint.post("/token/refresh")
+@checks_csrf_itself
+@signed_in_only
+def refresh(connection: Connection) -> BaseResponse:
+    """Refresh now (manual, "Refreshing an Access Token")."""
+    # Here and not before: a visitor who is not signed in has no CSRF token and nothing to lose.
+    check_csrf()
+    integration().access.renew(connection.handle, connection.record)
+    response = redirect(url_for("pages.dashboard"), code=303)
+    notices.notify(response, "refreshed")
+    return response
+
+
+@blueprint.get("/session")
+def session_status() -> BaseResponse:
+    """Whether the visitor is signed in, for scripts; never a token."""
+    connection = visitor.connection()
+    if connection is None:
+        return jsonify(signed_in=False)
+    token = connection.record.token
+    return jsonify(
+        signed_in=True,
+        expires_at=token.expires_at,
+        scope=token.scope,
+        token_type=token.token_type,
+        refreshable=token.refresh_token is not None,
+    )
+
+
+# --- the dashboard's view of a connection ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """What the dashboard shows. Nothing in it is a secret."""
+
+    expires_at: datetime
+    seconds_left: int
+    state: Literal["fresh", "expiring", "expired"]
+    scope: str | None
+    token_type: str
+    access_token_masked: str
+    refresh_token_masked: str | None
+    refreshable: bool
+    signed_in_at: datetime
+    idle_seconds: int
+    lifetime_seconds: int
+
+
+def _connection_view(connection: Connection, token: Token) -> ConnectionView:
+    parts = integration()
+    now = parts.clock()
+    state: Literal["fresh", "expiring", "expired"] = "fresh"
+    if token.expired(now):
+        state = "expired"
+    elif now >= token.expires_at - parts.settings.token_refresh_leeway:
+        state = "expiring"
+    return ConnectionView(
+        expires_at=datetime.fromtimestamp(token.expires_at, UTC),
+        seconds_left=max(0, int(token.expires_at - now)),
+        state=state,
+        scope=token.scope,
+        token_type=token.token_type,
+        access_token_masked=masked(token.access_token),
+        refresh_token_masked=masked(token.refresh_token) if token.refresh_token else None,
+        refreshable=token.refresh_token is not None,
+        signed_in_at=datetime.fromtimestamp(connection.signed_in_at, UTC),
+        idle_seconds=parts.settings.session_idle_seconds,
+        lifetime_seconds=parts.settings.session_lifetime_seconds,
+    )
+
+
+def masked(secret: str) -> str:
+    """Return as much of a token as tells two apart: its last four characters, if it is long."""
+    return f"••••••••{secret[-4:]}" if len(secret) >= 32 else "••••••••"
+
+
+# --- query strings ---------------------------------------------------------------------------
+
+
+def _filters(names: tuple[str, ...]) -> dict[str, str]:
+    return {name: request.args.get(name, "").strip()[:MAX_FILTER_LENGTH] for name in names}
+
+
+def _given(filters: dict[str, str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in filters.items() if value]
+
+
+def _page_number() -> int:
+    page = request.args.get("page", 1, type=int)
+    return min(max(page, 1), MAX_PAGE)
+
+
+def _pager(endpoint: str, kept: list[tuple[str, str]]) -> Callable[[int], str]:
+    values: dict[str, Any] = dict(kept)
+    return lambda page: url_for(endpoint, **values, page=page)
+
+
+def _date_filters(first: str, last: str) -> list[tuple[str, str]]:
+    """Whole days in UTC as OmniFund's ``tranDate`` filter, in Unix seconds."""
+    filters = []
+    if (start := _midnight(first)) is not None:
+        filters.append(("tranDate[gte]", str(int(start.timestamp()))))
+    if (end := _midnight(last)) is not None:
+        filters.append(("tranDate[lt]", str(int((end + timedelta(days=1)).timestamp()))))
+    return filters
+
+
+def _midnight(day: str) -> datetime | None:
+    try:
+        moment = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment if 1970 <= moment.year < 9999 else None
