@@ -35,8 +35,7 @@ def connect(url: str) -> RedisClient:
         # Nothing here needs RESP3, a name for the library or a managed service's notices; without
         # them a new connection is ready after no round trip at all.
         "protocol": 2,
-        "lib_name": None,
-        "lib_version": None,
+        "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     parts = urlsplit(url)

@@ -78,7 +78,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SECRET_KEY="signature-only",
     )
     _csrf.init_app(app)
-    _limit(app, settings)
+    if settings.rate_limits:
+        _limit(app, settings)
     app.after_request(_add_headers(settings))
     if (proxies := settings.trusted_proxies) > 0:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Werkzeug documents it
@@ -120,7 +121,6 @@ def _limit(app: Flask, settings: Settings) -> None:
     limiter = Limiter(
         key_func=_by_address,
         app=app,
-        enabled=settings.rate_limits,
         storage_uri=url.replace("unix://", "redis+unix://", 1) if url.startswith("unix") else url,
         storage_options={"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "protocol": 2},  # type: ignore[dict-item]  # redis-py takes fractions of a second
         key_prefix="omnifund:limit",

@@ -1,0 +1,183 @@
+"""What every answer has in common: headers, status, plain words; also when Redis is away."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import requests
+
+from tests.support.stack import Person, Stack
+from tests.support.valkey import ValkeyServer
+
+PATHS = [
+    "/",
+    "/dashboard",
+    "/login",
+    "/login/password",
+    "/callback",
+    "/session",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/static/app.css",
+    "/static/no-such-file",
+    "/no-such-page",
+    "/logout",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_carries_the_security_headers(person: Person, path: str) -> None:
+    """G3"""
+    answer = person.get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    for directive in (
+        "default-src 'none'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ):
+        assert directive in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer.headers["X-Request-ID"]
+    if not path.startswith("/static"):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Cookie" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/no-such-page", 404),
+        ("GET", "/static/../app.py", 404),
+        ("GET", "/%00", 404),
+        ("GET", "/customers/%2e%2e/x", 404),
+        ("POST", "/", 405),
+        ("PUT", "/dashboard", 405),
+        ("DELETE", "/callback", 405),
+        ("GET", "/token/refresh", 405),
+        ("GET", "/callback?state=%ff%fe", 400),
+        ("GET", "/callback?" + "a=b&" * 2000, 400),
+        ("GET", "/login?next=%00", 302),
+    ],
+)
+def test_whatever_arrives_gets_the_right_status_and_a_plain_sentence(
+    person: Person, method: str, path: str, status: int
+) -> None:
+    answer = person.browser.request(
+        method, person.stack.url + path, allow_redirects=False, timeout=10
+    )
+    assert answer.status_code == status
+    assert "Traceback" not in answer.text
+    if status >= 400:
+        assert "<h1" in answer.text
+        assert answer.headers["X-Request-ID"] in answer.text
+
+
+def test_a_form_that_is_too_large_is_refused(person: Person) -> None:
+    person.get("/login/password")
+    answer = person.post("/login/password", data={"username": "x" * 100_000})
+    assert answer.status_code == 413
+    assert "larger than this app accepts" in answer.text
+
+
+def test_programs_get_errors_as_json(person: Person) -> None:
+    answer = person.get("/no-such-page", headers={"Accept": "application/json"})
+    assert answer.status_code == 404
+    assert answer.json()["reference"] == answer.headers["X-Request-ID"]
+
+
+def test_text_from_a_query_is_not_shown_as_the_apps_own_words(person: Person) -> None:
+    """B5, B7"""
+    state = "A" * 43
+    for description in ("<script>alert(1)</script>", "\u202eyou owe 5 USD", "x" * 8000):
+        answer = person.get(
+            "/callback",
+            params={"state": state, "error": "oops", "error_description": description},
+        )
+        assert answer.status_code == 400
+        assert description[:20] not in answer.text
+        assert "oops" not in answer.text
+
+
+class TestRedisAway:
+    """F5, F6, F8"""
+
+    @pytest.fixture(autouse=True)
+    def bring_it_back(self, valkey: ValkeyServer) -> object:
+        yield
+        valkey.resume()
+
+    def test_a_silent_redis_means_503_soon_and_the_cookie_stays(
+        self, stack: Stack, person: Person, valkey: ValkeyServer
+    ) -> None:
+        person.sign_in()
+        cookie = person.browser.cookies["omnifund_session"]
+        valkey.pause()
+        for path in ("/dashboard", "/customers", "/session"):
+            started = time.monotonic()
+            answer = person.get(path)
+            assert time.monotonic() - started < 2
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "Set-Cookie" not in answer.headers
+            assert "You have not been signed out" in answer.text or path == "/session"
+        assert person.get("/healthz").status_code == 200
+        assert person.get("/static/app.css").status_code == 200
+        assert person.get("/readyz").status_code == 503
+        assert stack.person().get("/").status_code == 200
+        valkey.resume()
+        assert person.status()["signed_in"] is True
+        assert person.browser.cookies["omnifund_session"] == cookie
+
+    def test_a_sign_out_that_failed_is_not_called_a_success(
+        self, person: Person, valkey: ValkeyServer
+    ) -> None:
+        person.sign_in()
+        page = person.get("/dashboard")
+        valkey.pause()
+        answer = person.submit(page, "/logout", follow=False)
+        assert answer.status_code == 503
+        assert "Set-Cookie" not in answer.headers
+        valkey.resume()
+        assert person.status()["signed_in"] is True
+
+    def test_a_callback_while_redis_is_away_can_be_reloaded_afterwards(
+        self, person: Person, valkey: ValkeyServer
+    ) -> None:
+        """C8, F5"""
+        callback = person.authorize()
+        valkey.pause()
+        assert person.get(callback).status_code == 503
+        valkey.resume()
+        assert person.get(callback).status_code == 303
+        assert person.status()["signed_in"] is True
+
+
+def test_ready_means_that_redis_takes_a_write(person: Person) -> None:
+    """H3"""
+    assert person.get("/readyz").json() == {"status": "ready"}
+
+
+def test_metrics_count_outcomes_and_name_nobody(person: Person) -> None:
+    """H4"""
+    person.sign_in()
+    text = person.get("/metrics").text
+    assert 'omnifund_events_total{event="sign_in:attempt:succeeded",outcome=""} 1.0' in text
+    assert "merchant" not in text
+    assert person.browser.cookies["omnifund_session"] not in text
+
+
+def test_metrics_are_for_this_machine_unless_configured(stack: Stack) -> None:
+    with stack.app.test_client() as client:
+        assert client.get("/metrics", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code == 404
+        assert client.get("/metrics", environ_base={"REMOTE_ADDR": "::1"}).status_code == 200
+
+
+def test_an_answer_names_no_server_software_of_its_own(person: Person) -> None:
+    answer: requests.Response = person.get("/")
+    assert "X-Powered-By" not in answer.headers
