@@ -21,7 +21,8 @@ import local_omnifund
 from config import Settings
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from local_omnifund.settings import Settings as LocalSettings
-from tests.support.servers import free_port, serve
+from tests.support.processes import free_port
+from tests.support.servers import serve
 
 MERCHANT, PASSWORD = "merchant", DEMO_MERCHANT_PASSWORD
 

@@ -9,7 +9,8 @@ import pytest
 
 from config import ConfigurationError, Settings
 
-SECRET_KEY = secrets.token_urlsafe(48)
+# Fixed, because it is part of a test's name.
+SECRET_KEY = "Zq7w0LxJ3vN8rT5yB2mK9pD4sF6hG1cA"
 LOCAL = {"REDIS_URL": "redis://localhost:6379/0", "SECRET_KEY": SECRET_KEY}
 PRODUCTION = {
     **LOCAL,

@@ -1,0 +1,47 @@
+# Everything that a person types. `make help` lists it.
+# PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_READY := $(VENV)/.demo-ready
+DEV_READY := $(VENV)/.dev-ready
+SOURCES := app.py config.py gunicorn.conf.py omnifund web local_omnifund tools tests
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
+	@exec $(BIN)/python tools/demo.py
+
+test: $(DEV_READY) ## Run the linters, the type checker, the import rules and every test
+	@$(BIN)/python tools/install_browser.py
+	@$(MAKE) --no-print-directory lint
+	@echo "Running the tests ..."
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+lint: $(DEV_READY) ## Run the linters, the type checker and the import rules
+	@echo "Checking style, types and import rules ..."
+	@$(BIN)/ruff check -q $(SOURCES)
+	@$(BIN)/ruff format -q --check $(SOURCES)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timeout 2>/dev/null >$(VENV)/lint-imports.log || $(BIN)/lint-imports
+
+format: $(DEV_READY) ## Format the code
+	@$(BIN)/ruff check -q --fix-only $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+clean: ## Remove everything that was made, the virtual environment included
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so an interrupted installation is simply done again.
+$(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
+	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
+	@touch $@
+
+$(DEV_READY): requirements.txt requirements-demo.txt requirements-dev.txt tools/make_venv.sh
+	@sh tools/make_venv.sh $(VENV) requirements-dev.txt
+	@touch $(DEMO_READY) $@

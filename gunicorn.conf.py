@@ -1,0 +1,66 @@
+"""gunicorn's settings, for the app and for Local OmniFund alike.
+
+gunicorn reads this file from the working directory whichever application it is told to serve. The
+command line (``-b``, ``-w``, ``-k``, ``--threads``) and ``WEB_CONCURRENCY`` win over it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+_SERVES_LOCAL_OMNIFUND = any(word.startswith("local_omnifund") for word in sys.argv)
+_SERVES_THE_APP = any(word.startswith("app:") for word in sys.argv)
+
+
+
+def _port() -> int:
+    """Return the port to listen on. A bad configuration ends the start with one plain message."""
+    if _SERVES_LOCAL_OMNIFUND:
+        from local_omnifund.settings import Settings as LocalSettings
+        from local_omnifund.settings import SettingsError
+
+        try:
+            return LocalSettings.from_environment().port
+        except SettingsError as error:
+            sys.exit(str(error))
+    if _SERVES_THE_APP:
+        from config import ConfigurationError, Settings
+
+        try:
+            return Settings.from_environment().app_port
+        except ConfigurationError as error:
+            sys.exit(str(error))
+    return 8000
+
+
+# This machine only: a proxy in front, or a container's port mapping, says otherwise with -b.
+bind = f"127.0.0.1:{_port()}"
+
+_CORES = os.cpu_count() or 1
+workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
+worker_class = "gthread"
+# Requests mostly wait for OmniFund, so threads are many and processes few.
+threads = 16
+
+# Above the longest token request, 25 s with every time-out at its upper bound.
+timeout = 40
+graceful_timeout = 30
+keepalive = 5
+max_requests = 50_000
+max_requests_jitter = 5_000
+
+# Import once, then fork: a quick start, shared memory, and a bad configuration stops the start
+# instead of one worker after another. No connection is made before the fork.
+preload_app = True
+
+if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file here; a disk may block
+    worker_tmp_dir = "/dev/shm"  # noqa: S108 - as above
+
+# The app writes a line for each request itself, without the query, which may hold a code.
+accesslog = None
+# No control socket: nothing uses it, and it would be left behind in the home directory.
+control_socket_disable = True

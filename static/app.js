@@ -1,0 +1,25 @@
+// What scripts add: times in the visitor's own zone, and a countdown. Every page works without.
+
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+for (const time of document.querySelectorAll("time[datetime]")) {
+  const moment = new Date(time.dateTime);
+  if (!Number.isNaN(moment.valueOf())) time.textContent = clock.format(moment);
+}
+
+function inWords(seconds) {
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  const text = parts.map((part) => String(part).padStart(2, "0"));
+  return parts[0] > 0 ? text.join(":") : text.slice(1).join(":");
+}
+
+for (const countdown of document.querySelectorAll("[data-countdown]")) {
+  const end = Number(countdown.dataset.countdown);
+  const show = () => {
+    const left = Math.max(0, end - Math.floor(Date.now() / 1000));
+    countdown.textContent = inWords(left);
+    if (left === 0) clearInterval(timer);
+  };
+  const timer = setInterval(show, 1000);
+  show();
+}

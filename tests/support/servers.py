@@ -1,0 +1,163 @@
+"""Real HTTP servers: a WSGI app in a thread of the test, or gunicorn as an operator starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.support.processes import die_with_parent, free_port, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a thread."""
+
+    port: int
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        """Its address, by the name that redirect URIs use."""
+        return f"{self.scheme}://localhost:{self.port}"
+
+
+class _SilentHandler(WSGIRequestHandler):
+    # Werkzeug logs whole request lines, queries included.
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - Werkzeug's name
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def serve(
+    app: Callable[..., Any], *, port: int | None = None, ssl_context: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    """Serve a WSGI app on this machine, one thread for each connection."""
+    server = make_server(
+        "127.0.0.1",
+        port or free_port(),
+        app,
+        threaded=True,
+        request_handler=_SilentHandler,
+        ssl_context=ssl_context,
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield Server(server.port, "https" if ssl_context else "http")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Gunicorn:
+    """gunicorn with the repository's own settings, started as README says."""
+
+    def __init__(
+        self,
+        app: str,
+        environment: Mapping[str, str],
+        *,
+        workers: int = 2,
+        threads: int = 16,
+        port: int | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets."""
+        self.port = port or free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="gunicorn-")
+        self._log = Path(self._folder.name) / "log"
+        self._command = [
+            str(Path(sys.executable).with_name("gunicorn")),
+            *("--config", str(REPOSITORY / "gunicorn.conf.py")),
+            *("--bind", f"127.0.0.1:{self.port}"),
+            *("--workers", str(workers), "--threads", str(threads)),
+            *arguments,
+            app,
+        ]
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._environment = {
+            **kept,
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, by the name that redirect URIs use."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed so far."""
+        return self._log.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start, and wait until it answers ``/healthz``."""
+        with self._log.open("ab") as log:
+            # In a folder of its own, so that a developer's .env is not read.
+            self.process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                cwd=self._folder.name,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+        wait_until(self._answers, seconds=20, what=f"gunicorn:\n{self.log}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
+        except requests.ConnectionError:
+            return False
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the workers."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def stop(self) -> int:
+        """Stop as an operator does; return the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=40)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=10)
+            self.process.kill()
+            self.process.wait()
+        self._folder.cleanup()
