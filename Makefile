@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.dev-ready
 SOURCES := app.py config.py gunicorn.conf.py omnifund web local_omnifund tools tests
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
 	@exec $(BIN)/python tools/demo.py
@@ -32,6 +32,9 @@ lint: $(DEV_READY) ## Run the linters, the type checker and the import rules
 format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+screenshots: $(DEV_READY) ## Take README's pictures of the running demo
+	@$(BIN)/python tools/screenshots.py
 
 clean: ## Remove everything that was made, the virtual environment included
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

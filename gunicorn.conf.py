@@ -16,7 +16,6 @@ _SERVES_LOCAL_OMNIFUND = any(word.startswith("local_omnifund") for word in sys.a
 _SERVES_THE_APP = any(word.startswith("app:") for word in sys.argv)
 
 
-
 def _port() -> int:
     """Return the port to listen on. A bad configuration ends the start with one plain message."""
     if _SERVES_LOCAL_OMNIFUND:

@@ -141,8 +141,10 @@ class Vault:
         signed out, or a newer token has taken its place.
         """
         (done,) = self._store.execute(
-            ("EVAL", _REPLACE, 2, self.key(handle), self.turn_key(handle))
-            + (old.sealed, new, turn.owner)
+            (
+                *("EVAL", _REPLACE, 2, self.key(handle), self.turn_key(handle)),
+                *(old.sealed, new, turn.owner),
+            )
         )
         return bool(done)
 

@@ -35,9 +35,7 @@ def test_a_refresh_on_demand_changes_both_tokens(stack: Stack, person: Person) -
 @pytest.mark.parametrize(
     ("age", "refreshed"), [(3500, False), (3540, True), (3600, True), (86400, True)]
 )
-def test_a_token_is_refreshed_before_it_is_used(
-    redis_url: str, age: int, refreshed: bool
-) -> None:
+def test_a_token_is_refreshed_before_it_is_used(redis_url: str, age: int, refreshed: bool) -> None:
     """E1"""
     with running_stack(redis_url, session_lifetime_seconds=200_000) as stack:
         person = stack.person()

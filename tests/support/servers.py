@@ -39,7 +39,7 @@ class Server:
 
 class _SilentHandler(WSGIRequestHandler):
     # Werkzeug logs whole request lines, queries included.
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - Werkzeug's name
+    def log(self, type: str, message: str, *args: Any) -> None:
         """Say nothing."""
 
 

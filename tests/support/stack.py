@@ -80,7 +80,7 @@ def app_settings(redis_url: str, **overrides: Any) -> Settings:
         "log_level": "WARNING",
         **overrides,
     }
-    return Settings(_env_file=None, **values)
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # as in Settings.from_environment
 
 
 class _Forms(HTMLParser):
@@ -92,9 +92,8 @@ class _Forms(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.forms.append(Form(values.get("action", ""), values.get("method", "get").lower()))
-        elif self.forms and values.get("name") and values.get("type") != "submit":
-            if tag == "input":
-                self.forms[-1].fields[values["name"]] = values.get("value", "")
+        elif tag == "input" and self.forms and values.get("name"):
+            self.forms[-1].fields[values["name"]] = values.get("value", "")
 
 
 @dataclass

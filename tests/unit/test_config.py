@@ -195,9 +195,7 @@ def test_a_client_of_ones_own_needs_its_secret_in_local_too(
 @pytest.mark.parametrize(
     ("written", "meant"), [("on", True), ("off", False), ("OFF", False), ("true", True)]
 )
-def test_switches_are_on_or_off(
-    monkeypatch: pytest.MonkeyPatch, written: str, meant: bool
-) -> None:
+def test_switches_are_on_or_off(monkeypatch: pytest.MonkeyPatch, written: str, meant: bool) -> None:
     names = ("PKCE", "PASSWORD_GRANT", "FLOW_INSPECTOR", "RATE_LIMITS")
     settings = read(monkeypatch, {**PRODUCTION, **dict.fromkeys(names, written)})
     assert [getattr(settings, name.lower()) for name in names] == [meant] * 4

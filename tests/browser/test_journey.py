@@ -1,0 +1,201 @@
+"""The whole journey as a person makes it, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.stack import MERCHANT, PASSWORD, Stack
+
+
+def start_sign_in(page: Page, stack: Stack) -> None:
+    page.goto(stack.url)
+    page.get_by_role("link", name="Sign in with OmniFund").click()
+    log_in_at_omnifund(page)
+
+
+def log_in_at_omnifund(page: Page) -> None:
+    page.get_by_label("Username").fill(MERCHANT)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_landing_login_allow_dashboard_customers_refresh_sign_out(page: Page, stack: Stack) -> None:
+    start_sign_in(page, stack)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")
+    assert page.url.startswith(stack.omnifund_url)
+    page.get_by_role("button", name="Allow").click()
+
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    tokens = page.locator("dd code").all_inner_texts()
+    assert all(re.fullmatch("•{8}.{4}", token) for token in tokens)
+
+    page.get_by_role("link", name="Customers").first.click()
+    expect(page.get_by_role("row")).to_have_count(31)
+    page.get_by_role("link", name="Next").click()
+    expect(page).to_have_url(re.compile("page=2"))
+    name = page.get_by_role("rowheader").first.inner_text().split("\n")[0]
+    assert name
+
+    page.get_by_role("link", name="Transactions").first.click()
+    expect(page.get_by_role("row")).to_have_count(31)
+    page.get_by_role("link", name="Scheduled").click()
+    expect(page.get_by_role("link", name="Scheduled")).to_have_attribute("aria-current", "page")
+
+    page.get_by_role("link", name="Dashboard").click()
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.get_by_role("status")).to_contain_text("Tokens refreshed")
+    assert page.locator("dd code").all_inner_texts() != tokens
+
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page).to_have_url(f"{stack.url}/")
+    expect(page.get_by_role("status")).to_contain_text("You are signed out")
+    page.reload()
+    expect(page.get_by_role("status")).to_have_count(0)
+    page.goto(f"{stack.url}/dashboard")
+    assert page.url.startswith(stack.omnifund_url)
+
+
+@pytest.mark.expects_console_errors
+def test_deny_is_a_page_that_offers_another_try(page: Page, stack: Stack) -> None:
+    """B4"""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Deny").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("You declined the connection")
+    page.get_by_role("link", name="Sign in again").click()
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+
+
+def test_a_deep_link_comes_back_to_itself(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/customers?page=2")
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/customers?page=2")
+
+
+def test_searching_customers(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/customers")
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    reference = page.get_by_role("row").nth(1).get_by_role("cell").nth(2).inner_text()
+    page.get_by_label("Reference").fill(reference.split("\n")[0])
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_label("Last name").fill("nobody-is-called-this")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("No customers match.")).to_be_visible()
+    page.get_by_role("link", name="see all customers").click()
+    expect(page.get_by_role("row")).to_have_count(31)
+
+
+def test_back_after_signing_in_and_after_signing_out_shows_no_error(
+    page: Page, stack: Stack
+) -> None:
+    """B3"""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.get_by_role("link", name="Customers").first.click()
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your connection")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.go_back()
+    # Pages are not kept by the browser, so going back asks again, and that means signing in.
+    assert page.url.startswith(stack.omnifund_url)
+
+
+@pytest.mark.expects_console_errors
+def test_the_password_work_flow(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/login/password")
+    page.get_by_label("OmniFund username").fill(MERCHANT)
+    page.get_by_label("OmniFund password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not know this username")
+    expect(page.get_by_label("OmniFund username")).to_have_value(MERCHANT)
+    expect(page.get_by_label("OmniFund password")).to_have_value("")
+    page.get_by_label("OmniFund password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_both_names_of_this_machine_lead_to_a_working_sign_in(
+    page: Page, stack: Stack, host: str
+) -> None:
+    """A7"""
+    page.goto(f"http://{host}:{stack.settings.app_port}/")
+    page.get_by_role("link", name="Sign in with OmniFund").click()
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+
+
+def test_the_pages_work_without_scripts(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page.get_by_text("UTC").first).to_be_visible()
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.get_by_role("status")).to_contain_text("Tokens refreshed")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("You are signed out")
+    context.close()
+
+
+def test_nothing_is_kept_in_the_browser_but_cookies_that_scripts_cannot_read(
+    page: Page, stack: Stack
+) -> None:
+    """D1, F4"""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [
+        0,
+        0,
+        "",
+    ]
+    for cookie in page.context.cookies(stack.url):
+        if cookie["name"].startswith("omnifund_"):
+            assert cookie["httpOnly"]
+            assert (cookie["sameSite"], cookie["path"]) == ("Lax", "/")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_every_page_is_accessible_and_never_scrolls_sideways(
+    browser: Browser, stack: Stack, scheme: str, width: int
+) -> None:
+    context = browser.new_context(
+        color_scheme="dark" if scheme == "dark" else "light",
+        viewport={"width": width, "height": 800},
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+
+    def check() -> None:
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        sideways = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(sideways) <= 0, page.url
+
+    for path in ("/", "/login/password", "/callback", "/no-such-page"):
+        page.goto(stack.url + path)
+        check()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    for path in (
+        "/dashboard",
+        "/customers",
+        "/customers?lastName=nobody-is-called-this",
+        "/transactions",
+        "/transactions?kind=pending&page=2",
+        "/",
+    ):
+        page.goto(stack.url + path)
+        check()
+    context.close()

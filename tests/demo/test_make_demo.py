@@ -1,0 +1,171 @@
+"""``make demo`` as a user starts, uses and stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import create_app
+from tests.support.processes import answers, die_with_parent, free_port, wait_until
+from tests.support.servers import REPOSITORY
+from tests.support.stack import Clock, Person, Stack, app_settings
+
+
+class Demo:
+    """A running ``make demo``, in a process group of its own as a terminal makes one."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.app_port, self.omnifund_port = free_port(), free_port()
+        self._output = folder / "output"
+        self._errors = folder / "errors"
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG", "PYENV_ROOT", "MAKEFLAGS") or "PIP" in name
+        }
+        # Its temporary files go to a folder of the test's, so that what is left can be seen.
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        environment |= {
+            "APP_PORT": str(self.app_port),
+            "LOCAL_OMNIFUND_PORT": str(self.omnifund_port),
+            "TMPDIR": str(self.temporary),
+            **variables,
+        }
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                ["make", "demo"],
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=output,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def wait_until_running(self) -> None:
+        def running() -> bool:
+            assert self.process.poll() is None, self.errors
+            return "Ctrl-C stops everything" in self.output
+
+        wait_until(running, seconds=60, what="make demo")
+
+    def descendants(self) -> set[int]:
+        """The process ids of everything below ``make``, and of the servers' own sessions."""
+        found, known = set(), {self.process.pid}
+        while known:
+            pid = known.pop()
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                known |= {int(child) for child in children}
+            found.add(pid)
+        return found
+
+    def assert_nothing_is_left(self, pids: set[int]) -> None:
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), what="processes to end")
+        assert not answers(self.app_port)
+        assert not answers(self.omnifund_port)
+        assert list(self.temporary.iterdir()) == []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not pytest's own: a Unix socket's path has to be short.
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
+    demo = Demo(folder, **variables)
+    try:
+        demo.wait_until_running()
+        yield demo
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(demo.process.pid, signal.SIGTERM)
+        demo.process.wait(timeout=30)
+
+
+def person_at(demo: Demo) -> Person:
+    url = f"http://localhost:{demo.app_port}"
+    omnifund_url = f"http://localhost:{demo.omnifund_port}"
+    settings = app_settings("redis://localhost:1")
+    stack = Stack(url, omnifund_url, create_app(settings), settings, Clock(), "")
+    return stack.person()
+
+
+@pytest.mark.parametrize(("with_signal", "to_group"), [("SIGINT", True), ("SIGTERM", False)])
+def test_a_merchant_signs_in_and_everything_stops_on_a_signal(
+    folder: Path, with_signal: str, to_group: bool
+) -> None:
+    with running_demo(folder) as demo:
+        username, password = (
+            re.findall(rf"{name} +(\S+)", demo.output)[0] for name in ("Username", "Password")
+        )
+        assert (username, password) == ("merchant", "local-omnifund-demo")
+        assert f"http://localhost:{demo.app_port}" in demo.output
+        person = person_at(demo)
+        assert person.sign_in("/customers").headers["Location"] == "/customers"
+        assert person.get("/customers").status_code == 200
+        assert person.status()["signed_in"] is True
+
+        pids = demo.descendants()
+        assert len(pids) >= 5
+        # Ctrl-C reaches the whole group; a supervisor's SIGTERM only the process that it started.
+        (os.killpg if to_group else os.kill)(demo.process.pid, getattr(signal, with_signal))
+        demo.process.wait(timeout=30)
+        demo.assert_nothing_is_left(pids)
+
+
+def test_it_starts_again_after_a_crash(folder: Path) -> None:
+    first, second = folder / "1", folder / "2"
+    first.mkdir()
+    second.mkdir()
+    with running_demo(first) as demo:
+        pids = demo.descendants()
+        os.killpg(demo.process.pid, signal.SIGKILL)
+        demo.process.wait(timeout=30)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), what="processes to end")
+        ports = {
+            "APP_PORT": str(demo.app_port),
+            "LOCAL_OMNIFUND_PORT": str(demo.omnifund_port),
+        }
+    with running_demo(second, **ports):
+        pass
+
+
+@pytest.mark.parametrize("variable", ["APP_PORT", "LOCAL_OMNIFUND_PORT"])
+def test_a_port_in_use_is_one_plain_line(folder: Path, variable: str, redis_url: str) -> None:
+    taken = redis_url.rpartition(":")[2]
+    demo = Demo(folder, **{variable: taken})
+    assert demo.process.wait(timeout=60) != 0
+    lines = [line for line in demo.errors.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1
+    assert f"Port {taken} is in use: set {variable}" in lines[0]
+    assert list(demo.temporary.iterdir()) == []

@@ -1,0 +1,129 @@
+"""Rules of the house that import contracts cannot say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import config
+from local_omnifund import settings as local_settings
+
+REPOSITORY = Path(__file__).parents[1]
+APP = [
+    REPOSITORY / "app.py",
+    REPOSITORY / "config.py",
+    *sorted((REPOSITORY / "omnifund").rglob("*.py")),
+    *sorted((REPOSITORY / "web").rglob("*.py")),
+    *sorted((REPOSITORY / "local_omnifund").rglob("*.py")),
+]
+EVERYTHING = [
+    *APP,
+    REPOSITORY / "gunicorn.conf.py",
+    *sorted((REPOSITORY / "tools").rglob("*.py")),
+    *sorted((REPOSITORY / "tests").rglob("*.py")),
+]
+
+
+def names_used(path: Path) -> Iterator[str]:
+    """Every imported or attribute name in a file, dotted, for example ``os.environ``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def users_of(*names: str) -> set[str]:
+    return {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in APP
+        if any(name in names for name in names_used(path))
+    }
+
+
+def test_the_environment_is_read_in_one_place_of_each_application() -> None:
+    assert users_of("os.environ", "os.getenv") <= {"config.py", "local_omnifund/settings.py"}
+
+
+def test_nobody_imports_the_application_factory() -> None:
+    assert {path for path in users_of("app", "app.create_app") if path != "app.py"} == set()
+
+
+def test_the_settings_know_nothing_of_the_rest() -> None:
+    own = ("omnifund", "web", "app", "local_omnifund")
+    used = set(names_used(REPOSITORY / "config.py"))
+    assert not {name for name in used if name.split(".")[0] in own}
+
+
+def test_flasks_session_is_touched_in_one_module() -> None:
+    assert users_of("flask.session") == {"web/visitor.py"}
+
+
+def test_nothing_is_pickled() -> None:
+    assert users_of("pickle", "pickle.loads", "pickle.load", "marshal", "shelve") == set()
+
+
+def test_the_applications_log_and_do_not_print() -> None:
+    printing = {
+        path.name
+        for path in APP
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    }
+    assert printing <= {"__main__.py"}
+
+
+def test_the_app_never_waits_by_sleeping_but_where_the_pause_is_a_parameter() -> None:
+    assert users_of("time.sleep") <= {"omnifund/access.py"}
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_exception_to_a_rule_carries_its_reason(path: Path) -> None:
+    with path.open("rb") as file:
+        comments = [
+            token.string
+            for token in tokenize.tokenize(file.readline)
+            if token.type == tokenize.COMMENT
+        ]
+    for comment in comments:
+        if comment.startswith("# noqa"):
+            assert re.match(r"# noqa: [A-Z0-9, ]+ - \S", comment), comment
+        if comment.startswith("# type:"):
+            assert re.match(r"# type: ignore\[[a-z, -]+\]  # \S", comment), comment
+
+
+def test_both_applications_mean_the_same_demo_client() -> None:
+    assert config.DEMO_CLIENT_ID == local_settings.DEMO_CLIENT_ID
+    assert config.DEMO_CLIENT_SECRET == local_settings.DEMO_CLIENT_SECRET
+
+
+def test_every_setting_is_described_in_the_readme_and_the_example() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    example = (REPOSITORY / ".env.example").read_text()
+    for field in config.Settings.model_fields:
+        assert f"`{field.upper()}`" in readme, field
+        if field != "flask_debug":
+            assert re.search(rf"^#?{field.upper()}=", example, re.MULTILINE), field
+
+
+def test_the_pages_have_no_inline_code() -> None:
+    for template in (REPOSITORY / "templates").rglob("*.html"):
+        text = template.read_text()
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template
+        assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", text)), template
+
+
+def test_the_links_inside_the_documents_lead_somewhere() -> None:
+    for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+            if not target.startswith(("http:", "https:")):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"

