@@ -27,7 +27,7 @@ lint: $(DEV_READY) ## Run the linters, the type checker and the import rules
 	@$(BIN)/ruff check -q $(SOURCES)
 	@$(BIN)/ruff format -q --check $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timeout 2>/dev/null >$(VENV)/lint-imports.log || $(BIN)/lint-imports
+	@$(BIN)/lint-imports >$(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 
 format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)

@@ -1,0 +1,78 @@
+"""Local OmniFund: OmniFund for a laptop.
+
+A second, separate application that stands in for OmniFund while developing and in tests. It
+answers as OmniFund does and is strict where OmniFund is lax, so that what works here works there.
+
+Start it with `gunicorn "local_omnifund:create_app()"` or `python -m local_omnifund`.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flask import Flask
+from jinja2 import StrictUndefined
+from redis.exceptions import RedisError
+
+from local_omnifund import api, authorize, errors, login, portal, sessions, token
+from local_omnifund.context import EXTENSION, Services
+from local_omnifund.data import Books
+from local_omnifund.demo import Clients
+from local_omnifund.merchants import Merchants
+from local_omnifund.oauth import OmniFundServer
+from local_omnifund.settings import Settings
+from local_omnifund.store import Store, connect
+
+MAX_REQUEST_BYTES = 64 * 1024
+
+
+def create_app(
+    settings: Settings | None = None, *, clock: Callable[[], float] = time.time
+) -> Flask:
+    """Make the application.
+
+    `settings` come from the environment when not given; `clock` returns Unix seconds and decides
+    when codes and tokens expire. Raises `SettingsError` when a setting is missing or wrong.
+    """
+    settings = settings or Settings.from_environment()
+    app = Flask(__name__)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
+
+    store = Store(connect(settings.redis_url), clock)
+    clients = Clients(store, settings)
+    merchants = Merchants(settings.merchant_password)
+    server = OmniFundServer(store, clients, merchants)
+    app.extensions[EXTENSION] = Services(settings, store, clients, merchants, server, Books(clock))
+
+    for blueprint in (
+        authorize.blueprint,
+        token.blueprint,
+        api.blueprint,
+        login.blueprint,
+        portal.blueprint,
+    ):
+        app.register_blueprint(blueprint)
+    errors.init_app(app)
+    sessions.init_app(app)
+    _init_templates(app)
+    _prepare_demo_client(app, clients)
+    return app
+
+
+def _init_templates(app: Flask) -> None:
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.globals["csrf_token"] = sessions.csrf_token
+    app.jinja_env.filters["dollars"] = lambda amount: f"${float(amount):,.2f}"
+    app.jinja_env.filters["day"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime(
+        "%b %d, %Y"
+    )
+
+
+def _prepare_demo_client(app: Flask, clients: Clients) -> None:
+    try:
+        clients.ensure_demo_client()
+    except RedisError:
+        # It is made on its first use as well, so a Redis that comes up later is early enough.
+        app.logger.warning("Redis does not answer yet; the demo client is made on first use.")

@@ -1,0 +1,49 @@
+"""`python -m local_omnifund`: serve Local OmniFund on this machine only."""
+
+import logging
+import sys
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from local_omnifund import create_app
+from local_omnifund.merchants import MERCHANTS
+from local_omnifund.settings import Settings, SettingsError
+
+log = logging.getLogger("local_omnifund")
+
+
+class QuietRequestHandler(WSGIRequestHandler):
+    """Logs no requests: a query may hold a code, a token or a client secret."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+def main() -> None:
+    """Serve until interrupted; exit with one line when it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        sys.exit(str(error))
+    app = create_app(settings)
+    try:
+        server = make_server(
+            "127.0.0.1", settings.port, app, threaded=True, request_handler=QuietRequestHandler
+        )
+    except SystemExit:
+        # werkzeug has explained the port in its own words; this names the variable as well.
+        sys.exit(f"Port {settings.port} is in use. Set LOCAL_OMNIFUND_PORT to another one.")
+    log.info(
+        "Local OmniFund listens on http://localhost:%s. The demo merchant is %r.",
+        settings.port,
+        MERCHANTS[0].username,
+    )
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Error pages, security headers and health checks."""
+
+import logging
+from typing import cast
+
+from flask import Flask, Response, render_template, request
+from redis.exceptions import RedisError
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    ServiceUnavailable,
+)
+from werkzeug.wrappers import Response as BaseResponse
+
+from local_omnifund.api import hydra_error
+from local_omnifund.authorize import RedirectUriMismatch, redirect_uri_mismatch
+from local_omnifund.context import services
+
+log = logging.getLogger(__name__)
+
+SENTENCES = {
+    400: "The request could not be understood.",
+    404: "There is no page at this address.",
+    405: "This address does not take requests of this kind.",
+    413: "The request is larger than this server accepts.",
+    500: "Something went wrong on this server. The request was not completed.",
+    503: "Local OmniFund cannot reach its Redis right now. Try again in a few seconds.",
+}
+
+# No form-action: browsers apply it to the redirects that follow a form too, and the consent form
+# must be able to lead to any client's redirect URI.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Register the error handlers, the security headers and the health checks."""
+    app.register_error_handler(RedirectUriMismatch, redirect_uri_mismatch)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(RedisError, _redis_error)
+    app.register_error_handler(Exception, _unexpected_error)
+    app.add_url_rule("/healthz", view_func=healthz)
+    app.add_url_rule("/readyz", view_func=readyz)
+
+    @app.after_request
+    def add_security_headers(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def healthz() -> dict[str, str]:
+    """200 while the process serves requests."""
+    return {"status": "ok"}
+
+
+def readyz() -> tuple[dict[str, str], int]:
+    """200 when Redis answers, otherwise 503."""
+    try:
+        services().store.ping()
+    except RedisError:
+        return {"status": "unavailable", "reason": "Redis does not answer."}, 503
+    return {"status": "ok"}, 200
+
+
+def _http_error(error: HTTPException) -> BaseResponse | tuple[str, int, dict[str, str]]:
+    """A page, or Hydra's form of an error under /api."""
+    if error.response is not None:
+        return cast("BaseResponse", error.response)
+    if isinstance(error, MethodNotAllowed):
+        # OmniFund names GET and POST only; HEAD rides on GET.
+        allowed = set(error.valid_methods or ()) & {"GET", "POST"}
+        error.valid_methods = sorted(allowed)
+    if error.code is not None and error.code < 400:
+        return Response(error.get_body(), error.code, error.get_headers())
+    if request.path == "/api" or request.path.startswith("/api/"):
+        return hydra_error(error)
+    headers = {
+        name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}
+    }
+    return _page(error), error.code or 500, headers
+
+
+def _page(error: HTTPException) -> str:
+    # A description of our own is a sentence for people; werkzeug's standard ones are not.
+    standard = type(error).description
+    sentence = error.description if error.description != standard else None
+    return render_template(
+        "error.html",
+        code=error.code,
+        title=error.name,
+        sentence=sentence or SENTENCES.get(error.code or 500, "The request was refused."),
+    )
+
+
+def _redis_error(error: RedisError) -> BaseResponse | tuple[str, int, dict[str, str]]:
+    log.error("Redis does not answer: %s", type(error).__name__)
+    return _http_error(ServiceUnavailable(SENTENCES[503], retry_after=5))
+
+
+def _unexpected_error(error: Exception) -> BaseResponse | tuple[str, int, dict[str, str]]:
+    log.error("unexpected error on %s %s", request.method, request.path, exc_info=error)
+    return _http_error(InternalServerError())

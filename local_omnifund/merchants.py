@@ -1,0 +1,39 @@
+"""The merchants who can sign in: two, with made-up data, sharing one published password."""
+
+import hmac
+from dataclasses import dataclass
+
+from local_omnifund.models import digest
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A user of the portal. `username` is what is typed at the login page."""
+
+    username: str
+    full_name: str
+    business: str
+
+
+# The second one shows what happens when another account signs in over the first.
+MERCHANTS = (
+    Merchant("merchant", "Jordan Reyes", "Harbor Street Studio"),
+    Merchant("second-merchant", "Priya Natarajan", "Larkspur Dental"),
+)
+
+
+class Merchants:
+    """Looks merchants up and checks their password."""
+
+    def __init__(self, password: str) -> None:
+        self._password_digest = digest(password)
+        self._by_username = {merchant.username: merchant for merchant in MERCHANTS}
+
+    def find(self, username: str | None) -> Merchant | None:
+        """The merchant with this username."""
+        return self._by_username.get(username) if username else None
+
+    def authenticate(self, username: str, password: str) -> Merchant | None:
+        """The merchant when both are right; None for an unknown user or a wrong password."""
+        password_is_right = hmac.compare_digest(self._password_digest, digest(password))
+        return self.find(username) if password_is_right else None

@@ -1,0 +1,39 @@
+"""Allowed Redirect URIs: which ones may be registered, and how parameters are added to one."""
+
+from collections.abc import Sequence
+from urllib.parse import urlencode, urlsplit
+
+MAX_LENGTH = 2000
+
+
+def problem_with_redirect_uri(uri: str) -> str | None:
+    """Say in one sentence why `uri` may not be registered, or None when it may be.
+
+    RFC 6749 §3.1.2: an absolute URI without a fragment. Only http and https are taken, because
+    a browser must be able to follow the redirect.
+    """
+    if len(uri) > MAX_LENGTH:
+        return f"It is longer than {MAX_LENGTH} characters."
+    # Browsers read a backslash as a slash and drop control characters: both make the URI that is
+    # compared differ from the one that is visited.
+    if not uri.isascii() or not uri.isprintable() or " " in uri or "\\" in uri:
+        return "It may only hold visible ASCII characters, and no backslash."
+    try:
+        parts = urlsplit(uri)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return "It is not a valid address."
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "It must be an absolute address that begins with http:// or https://."
+    if not port_is_valid:
+        return "Its port is not valid."
+    if "#" in uri:
+        return "It must not have a fragment (#…)."
+    if "@" in parts.netloc:
+        return "It must not hold a user name or a password."
+    return None
+
+
+def with_query(uri: str, parameters: Sequence[tuple[str, str]]) -> str:
+    """Append form-encoded `parameters` to `uri`, keeping the query that it has and their order."""
+    return f"{uri}{'&' if '?' in uri else '?'}{urlencode(parameters)}"

@@ -1,0 +1,114 @@
+"""The settings of Local OmniFund, read from environment variables.
+
+This is the only module of the package that looks at the environment. Everything has a default
+but `REDIS_URL`; the demo client and the merchant's password are published constants, because
+this server only ever guards made-up data on a laptop.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import urlsplit
+
+from local_omnifund.redirect_uris import problem_with_redirect_uri
+
+DEMO_CLIENT_ID = "1_4omnifundd0ck8s4gw0ok8c4wgs0kgco8kw4s0gc4ok8wsgk0c4"
+DEMO_CLIENT_SECRET = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
+DEMO_MERCHANT_PASSWORD = "local-omnifund-demo"
+
+REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
+
+
+class SettingsError(RuntimeError):
+    """One message that names every variable with a problem. It never shows a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What Local OmniFund needs to know before it starts. Ports are TCP port numbers."""
+
+    redis_url: str = field(repr=False)
+    port: int = 9000
+    app_port: int = 8000
+    client_id: str = DEMO_CLIENT_ID
+    client_secret: str = field(default=DEMO_CLIENT_SECRET, repr=False)
+    redirect_uri: str | None = None
+    merchant_password: str = field(default=DEMO_MERCHANT_PASSWORD, repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings; an empty variable counts as unset.
+
+        Raises `SettingsError` with one line for every problem.
+        """
+        reader = _Reader(environ)
+        settings = cls(
+            redis_url=reader.redis_url("REDIS_URL"),
+            port=reader.port("LOCAL_OMNIFUND_PORT", 9000),
+            app_port=reader.port("APP_PORT", 8000),
+            client_id=reader.printable("OMNIFUND_CLIENT_ID", DEMO_CLIENT_ID),
+            client_secret=reader.printable("OMNIFUND_CLIENT_SECRET", DEMO_CLIENT_SECRET),
+            redirect_uri=reader.redirect_uri("OMNIFUND_REDIRECT_URI"),
+            merchant_password=reader.text(
+                "LOCAL_OMNIFUND_MERCHANT_PASSWORD", DEMO_MERCHANT_PASSWORD
+            ),
+        )
+        if reader.problems:
+            lines = "".join(f"\n  {problem}" for problem in reader.problems)
+            raise SettingsError(f"Local OmniFund cannot start:{lines}")
+        return settings
+
+    @property
+    def demo_redirect_uris(self) -> tuple[str, ...]:
+        """The Allowed Redirect URIs that the demo client must have."""
+        uris = [
+            f"http://localhost:{self.app_port}/callback",
+            f"http://127.0.0.1:{self.app_port}/callback",
+        ]
+        if self.redirect_uri is not None and self.redirect_uri not in uris:
+            uris.append(self.redirect_uri)
+        return tuple(uris)
+
+
+class _Reader:
+    """Reads one variable at a time and remembers what is wrong with it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name) or default
+
+    def printable(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        if not value.isascii() or not value.isprintable() or " " in value:
+            self.problems.append(f"{name} may only hold visible ASCII characters.")
+        return value
+
+    def port(self, name: str, default: int) -> int:
+        value = self.text(name, str(default))
+        if value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) < 65536:
+            return int(value)
+        self.problems.append(f"{name} must be a port number between 1 and 65535.")
+        return default
+
+    def redis_url(self, name: str) -> str:
+        value = self.text(name, "")
+        if not value:
+            self.problems.append(
+                f"{name} is missing. Set it to a Redis or Valkey address, for example "
+                "redis://localhost:6379/0 or unix:///path/to/redis.sock."
+            )
+        elif urlsplit(value).scheme not in REDIS_SCHEMES:
+            self.problems.append(f"{name} must begin with redis://, rediss:// or unix://.")
+        return value
+
+    def redirect_uri(self, name: str) -> str | None:
+        value = self.text(name, "")
+        if not value:
+            return None
+        if problem := problem_with_redirect_uri(value):
+            self.problems.append(f"{name} is not usable: {problem}")
+        return value

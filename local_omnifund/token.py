@@ -1,0 +1,64 @@
+"""The token endpoint, /oauth/v2/token."""
+
+import json
+from collections.abc import Iterable
+
+from flask import Blueprint, Request, Response, request
+
+from local_omnifund.context import services
+from local_omnifund.oauth import OmniFundRequest
+
+blueprint = Blueprint("token", __name__)
+
+
+@blueprint.route("/oauth/v2/token", methods=["GET", "POST"])
+def token() -> Response:
+    """Exchange a code, a password or a refresh token for a new pair of tokens."""
+    return services().server.create_token_response(_token_request(request))
+
+
+def _token_request(http_request: Request) -> OmniFundRequest:
+    # HEAD rides on GET.
+    method = "POST" if http_request.method == "POST" else "GET"
+    return OmniFundRequest(method, token_parameters(http_request), _basic_credentials(http_request))
+
+
+def token_parameters(http_request: Request) -> dict[str, str]:
+    """A POST is read from its body only, a GET from its query only. The last repetition wins.
+
+    The body may be a form (urlencoded or multipart) or a JSON object.
+    """
+    if http_request.method != "POST":
+        return last_values(http_request.args.lists())
+    if http_request.is_json:
+        return _json_parameters(http_request.get_data())
+    return last_values(http_request.form.lists())
+
+
+def last_values(parameters: Iterable[tuple[str, list[str]]]) -> dict[str, str]:
+    """For every repeated parameter its last value."""
+    return {name: values[-1] for name, values in parameters}
+
+
+def _json_parameters(body: bytes) -> dict[str, str]:
+    try:
+        values = json.loads(body)
+    # Nesting that is too deep raises RecursionError; both mean that there are no parameters.
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    # "\ud800" is valid JSON and no valid text: replaced, so that everything behind can encode it.
+    return {
+        name: str(value).encode("utf-8", "replace").decode()
+        for name, value in values.items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
+
+
+def _basic_credentials(http_request: Request) -> tuple[str, str] | None:
+    """The values of HTTP Basic, taken as they are; None when no user is named."""
+    authorization = http_request.authorization
+    if authorization is None or authorization.type != "basic" or not authorization.username:
+        return None
+    return authorization.username, authorization.password or ""
