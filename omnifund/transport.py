@@ -13,6 +13,7 @@ import http.client
 import io
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Mapping
@@ -41,6 +42,15 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     seconds: float
+
+
+class _Progress(threading.local):
+    """How far this thread's exchange has come: whether OmniFund may have got the request."""
+
+    sent = False
+
+
+_progress: Final = _Progress()
 
 
 class Transport:
@@ -100,6 +110,7 @@ class Transport:
         nothing has been sent then.
         """
         started = time.monotonic()
+        _progress.sent = False
         try:
             try:
                 response = self._open(method, path, headers, body)
@@ -169,14 +180,13 @@ _FOREIGN_ERRORS: Final = (
 
 def _before_the_answer(error: Exception) -> OmniFundError:
     """Name what happened before the status line and headers were complete."""
-    if isinstance(error, exceptions.NewConnectionError | exceptions.ConnectTimeoutError):
+    no_connection = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
+    if not _progress.sent or isinstance(error, no_connection):
         return OmniFundUnavailable("no connection to OmniFund", sent=False)
-    if isinstance(error, exceptions.SSLError):
-        return OmniFundUnavailable("no secure connection to OmniFund", sent=False)
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return OmniFundTooSlow("OmniFund did not answer in time")
     cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
-    if isinstance(cause, OSError):
+    if isinstance(cause, OSError | exceptions.SSLError):
         return OmniFundUnavailable("OmniFund closed the connection")
     return OmniFundNonsense("OmniFund's answer is not HTTP")
 
@@ -188,7 +198,7 @@ def _within_the_answer(error: Exception) -> OmniFundError:
     return OmniFundNonsense("OmniFund's answer was cut short or is not what it says it is")
 
 
-# --- the deadline ----------------------------------------------------------------------------
+# --- the connections ---------------------------------------------------------------------------
 # A socket's time-out counts from the last byte, so a server that drips bytes is never too slow for
 # it. http.client reads status line, headers and body from one file object; here that file gives
 # the socket, before each read, only what is left of the time.
@@ -229,7 +239,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
         self._answer_timeout = answer_timeout
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _set_deadline(self, self._answer_timeout)
+        _begin(self, self._answer_timeout)
         super().request(*args, **kwargs)
 
 
@@ -239,11 +249,14 @@ class _HTTPSConnection(urllib3.connection.HTTPSConnection):
         self._answer_timeout = answer_timeout
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _set_deadline(self, self._answer_timeout)
+        _begin(self, self._answer_timeout)
         super().request(*args, **kwargs)
 
 
-def _set_deadline(connection: http.client.HTTPConnection, seconds: float) -> None:
+def _begin(connection: http.client.HTTPConnection, seconds: float) -> None:
+    # With https the connection stands by now, certificate and all. With http it is made from here
+    # on, and has errors of its own when that fails.
+    _progress.sent = True
     connection.response_class = functools.partial(  # type: ignore[assignment]  # it is only ever called
         _DeadlineResponse, deadline=time.monotonic() + seconds
     )

@@ -1,0 +1,140 @@
+"""A TCP proxy that makes a good network bad. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class TcpProxy:
+    """Stands between a client and a server, for any protocol.
+
+    Counts ``connections`` and the bytes that went ``up`` (to the server) and ``down``.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        """``target_port``: where on this machine the server listens."""
+        self._target = ("127.0.0.1", target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._refusing = False
+        self._closing = threading.Event()
+        self._delay = 0.0
+        self.connections = 0
+        self.up = 0
+        self.down = 0
+
+    def delay(self, seconds: float) -> None:
+        """Hold everything that comes back for so long."""
+        self._delay = seconds
+
+    def freeze(self) -> None:
+        """Accept and take everything, deliver nothing."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Deliver again, what was held back first."""
+        self._flowing.set()
+
+    def cut(self) -> None:
+        """Close every connection that is open now."""
+        self._end_all(reset=False)
+
+    def reset(self) -> None:
+        """Reset every connection that is open now."""
+        self._end_all(reset=True)
+
+    def refuse(self) -> None:
+        """Reset every new connection at once, and cut the open ones."""
+        self._refusing = True
+        self.cut()
+
+    def accept(self) -> None:
+        """Take new connections again."""
+        self._refusing = False
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self._flowing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        with client:
+            _reset_when_closed(client)
+            if self._refusing:
+                return
+            try:
+                server = socket.create_connection(self._target, timeout=5)
+            except OSError:
+                return
+            with server:
+                server.settimeout(None)
+                for each in (client, server):
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    _reset_when_closed(each, False)
+                with self._lock:
+                    self._open |= {client, server}
+                down = threading.Thread(target=self._pump, args=(server, client, False))
+                down.start()
+                self._pump(client, server, True)
+                down.join()
+                with self._lock:
+                    self._open -= {client, server}
+
+    def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                if not is_up and self._delay and self._closing.wait(self._delay):
+                    break
+                sink.sendall(data)
+                if is_up:
+                    self.up += len(data)
+                else:
+                    self.down += len(data)
+        # Wakes the pump of the other direction; the sockets are closed when both have ended.
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RD)
+
+    def _end_all(self, *, reset: bool) -> None:
+        with self._lock:
+            ending = list(self._open)
+            for each in ending:
+                with contextlib.suppress(OSError):
+                    _reset_when_closed(each, reset)
+                    # Not SHUT_WR: that would send a FIN where an RST is wanted.
+                    each.shutdown(socket.SHUT_RD)
+
+
+def _reset_when_closed(each: socket.socket, reset: bool = True) -> None:
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", int(reset), 0))

@@ -1,0 +1,256 @@
+"""The transport against servers and networks that really misbehave."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omnifund.errors import (
+    OmniFundError,
+    OmniFundNonsense,
+    OmniFundTooSlow,
+    OmniFundUnavailable,
+)
+from omnifund.transport import Answer, Transport
+from tests.faults import provider as kit
+from tests.faults.certificates import Certificates
+from tests.faults.network import TcpProxy
+from tests.faults.provider import ScriptedProvider
+from tests.support.processes import free_port
+
+LIMIT = 64 * 1024
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+def post(transport: Transport, body: str = "grant_type=x") -> Answer:
+    return transport.send("POST", "/token", headers={}, body=body, max_bytes=LIMIT)
+
+
+def answer_to(answer: kit.Answer, **options: float) -> Answer:
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", answer)
+        return post(Transport(provider.url, **options))  # type: ignore[arg-type]  # times only
+
+
+def test_a_good_answer_arrives_whole() -> None:
+    answer = answer_to(kit.json_answer({"a": 1}, 201, {"X-More": "yes"}))
+    assert (answer.status, answer.body, answer.headers["x-more"]) == (201, b'{"a": 1}', "yes")
+
+
+def test_many_requests_use_one_connection() -> None:
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.json_answer({}))
+        transport = Transport(provider.url)
+        for _ in range(20):
+            post(transport)
+        assert (provider.connections, len(provider.requests)) == (1, 20)
+
+
+def test_many_requests_cost_one_tls_handshake(certificates: Certificates) -> None:
+    with ScriptedProvider(tls=certificates.good) as provider:
+        provider.on("POST", "/token", kit.json_answer({}))
+        transport = Transport(provider.url, ca_bundle=str(certificates.bundle))
+        for _ in range(5):
+            post(transport)
+        assert provider.tls_handshakes == 1
+
+
+@pytest.mark.parametrize("headers_too", [False, True])
+def test_dripping_bytes_are_cut_at_the_total_deadline(headers_too: bool) -> None:
+    """C4"""
+    started = time.monotonic()
+    with pytest.raises(OmniFundTooSlow):
+        answer_to(
+            kit.drip(b"x" * 1000, every=0.1, headers_too=headers_too),
+            connect_timeout=0.3,
+            read_timeout=0.5,
+            total_timeout=1,
+        )
+    assert time.monotonic() - started < 2
+
+
+def test_silence_is_cut_at_the_read_time_out() -> None:
+    """C3"""
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.slow(kit.json_answer({}), 30))
+        started = time.monotonic()
+        with pytest.raises(OmniFundTooSlow):
+            post(Transport(provider.url, read_timeout=0.3))
+        assert time.monotonic() - started < 2
+        assert len(provider.received("/token")) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [kit.endless(), kit.endless(compressed=True), kit.gzip_bomb(), kit.raw_answer(b"x" * 65537)],
+    ids=["endless", "endless compressed", "gzip bomb", "one byte too long"],
+)
+def test_a_body_over_the_limit_is_cut_whether_compressed_or_not(answer: kit.Answer) -> None:
+    """C4"""
+    with pytest.raises(OmniFundNonsense, match="too large"):
+        answer_to(answer)
+
+
+def test_a_body_of_exactly_the_limit_is_accepted() -> None:
+    assert len(answer_to(kit.raw_answer(b"x" * LIMIT)).body) == LIMIT
+
+
+def test_a_compressed_answer_that_nobody_asked_for_is_still_read() -> None:
+    import gzip
+
+    body = gzip.compress(b'{"a": 1}')
+    answer = answer_to(kit.raw_answer(body, headers={"Content-Encoding": "gzip"}))
+    assert answer.body == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed_and_the_other_host_gets_nothing(status: int) -> None:
+    """C5, D5"""
+    with ScriptedProvider() as elsewhere, ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.redirect_to(f"{elsewhere.url}/token", status))
+        assert post(Transport(provider.url)).status == status
+        assert (elsewhere.connections, len(provider.requests)) == (0, 1)
+
+
+def test_a_refused_connection_is_tried_once_more_and_nothing_was_sent() -> None:
+    """C2"""
+    with pytest.raises(OmniFundUnavailable) as caught:
+        post(Transport(f"http://localhost:{free_port()}"))
+    assert caught.value.sent is False
+
+
+def test_a_host_that_never_accepts_is_given_up_at_the_connect_time_out() -> None:
+    """C2"""
+    # A full backlog: the kernel lets further connections wait.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        started = time.monotonic()
+        with pytest.raises(OmniFundUnavailable) as caught:
+            post(Transport(f"http://127.0.0.1:{port}", connect_timeout=0.3, read_timeout=0.5))
+        for each in waiting:
+            each.close()
+    assert caught.value.sent is False
+    assert time.monotonic() - started < 2
+
+
+def test_an_unknown_host_means_unavailable() -> None:
+    """C2"""
+    with pytest.raises(OmniFundUnavailable):
+        post(Transport("http://no-such-host.invalid"))
+
+
+@pytest.mark.parametrize("which", ["expired", "foreign", "untrusted"])
+def test_a_bad_certificate_is_never_accepted(certificates: Certificates, which: str) -> None:
+    """C2"""
+    context: ssl.SSLContext = getattr(certificates, which)
+    with ScriptedProvider(tls=context) as provider:
+        provider.on("POST", "/token", kit.json_answer({}))
+        with pytest.raises(OmniFundUnavailable) as caught:
+            post(Transport(provider.url, ca_bundle=str(certificates.bundle)))
+        assert caught.value.sent is False
+        assert provider.requests == []
+
+
+def test_without_a_bundle_only_public_authorities_are_trusted(certificates: Certificates) -> None:
+    """C2"""
+    with ScriptedProvider(tls=certificates.good) as provider:
+        with pytest.raises(OmniFundUnavailable):
+            post(Transport(provider.url))
+        assert provider.requests == []
+
+
+def test_a_plain_http_server_is_not_spoken_to_in_clear() -> None:
+    """C2"""
+    with ScriptedProvider() as provider:
+        with pytest.raises(OmniFundUnavailable) as caught:
+            post(Transport(provider.url.replace("http:", "https:"), connect_timeout=0.5))
+        assert caught.value.sent is False
+        assert provider.received("/token") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (kit.close_without_answer(), OmniFundUnavailable),
+        (kit.reset_without_answer(), OmniFundUnavailable),
+        (kit.truncated(), OmniFundNonsense),
+        (kit.reset_mid_body(), OmniFundNonsense),
+        (kit.garbage(), OmniFundNonsense),
+        (kit.bad_chunked(), OmniFundNonsense),
+        (kit.huge_headers(), OmniFundNonsense),
+        (kit.sends(b"HTTP/1.1 abc\r\n\r\n"), OmniFundNonsense),
+        (kit.sends(b""), OmniFundUnavailable),
+        (kit.raw_answer(b"{}", headers={"Content-Encoding": "gzip"}), OmniFundNonsense),
+        (kit.raw_answer(b"{}", headers={"Content-Encoding": "br"}), OmniFundNonsense),
+    ],
+)
+def test_a_broken_answer_has_a_name_and_is_asked_for_once(
+    answer: kit.Answer, error: type[OmniFundError]
+) -> None:
+    """C3, C6"""
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", answer)
+        with pytest.raises(error) as caught:
+            post(Transport(provider.url, read_timeout=2))
+        assert getattr(caught.value, "sent", True) is True
+        assert len(provider.received("/token")) == 1
+
+
+def test_a_connection_that_broke_is_not_used_again() -> None:
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.truncated(), kit.json_answer({"a": 1}))
+        transport = Transport(provider.url)
+        with pytest.raises(OmniFundNonsense):
+            post(transport)
+        assert post(transport).body == b'{"a": 1}'
+        assert provider.connections == 2
+
+
+@pytest.mark.parametrize("breaking", [TcpProxy.cut, TcpProxy.reset])
+def test_a_connection_that_died_while_idle_is_replaced_silently(
+    breaking: Callable[[TcpProxy], None],
+) -> None:
+    with ScriptedProvider() as provider, TcpProxy(provider.port) as network:
+        provider.on("POST", "/token", kit.json_answer({}))
+        transport = Transport(f"http://localhost:{network.port}")
+        post(transport)
+        breaking(network)
+        # The close has to travel before the client can know of it.
+        time.sleep(0.05)
+        assert post(transport).status == 200
+        assert len(provider.requests) == 2
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_picked_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """C1"""
+    (tmp_path / ".netrc").write_text("machine localhost login me password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ScriptedProvider() as trap, ScriptedProvider() as provider:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, trap.url)
+        provider.on("POST", "/token", kit.json_answer({}))
+        post(Transport(provider.url))
+        assert trap.connections == 0
+        assert provider.requests[0].header("Authorization") is None
+
+
+def test_a_path_prefix_of_the_base_url_is_kept() -> None:
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/pay/token", kit.json_answer({}))
+        assert post(Transport(f"{provider.url}/pay")).status == 200
