@@ -13,7 +13,7 @@ from typing import Self
 class TcpProxy:
     """Stands between a client and a server, for any protocol.
 
-    Counts ``connections`` and the bytes that went ``up`` (to the server) and ``down``.
+    Counts ``connections``, how many were ``refused``, and the bytes that went ``up`` (to the server) and ``down``.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -29,6 +29,7 @@ class TcpProxy:
         self._closing = threading.Event()
         self._delay = 0.0
         self.connections = 0
+        self.refused = 0
         self.up = 0
         self.down = 0
 
@@ -91,6 +92,7 @@ class TcpProxy:
         with client:
             _reset_when_closed(client)
             if self._refusing:
+                self.refused += 1
                 return
             try:
                 server = socket.create_connection(self._target, timeout=5)

@@ -1,0 +1,150 @@
+"""The app against the fault kit's provider: in a thread with a clock, or as a real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from flask import Flask
+
+import app as app_module
+from config import Settings
+from omnifund.vault import Record, Vault
+from tests.faults.provider import HonestProvider
+from tests.support.processes import free_port
+from tests.support.servers import Gunicorn, serve
+from tests.support.stack import Clock, app_settings, forms
+
+FAST = {"omnifund_connect_timeout": 1.0, "omnifund_read_timeout": 10.0}
+
+
+@dataclass
+class Rig:
+    """The app at ``url``. ``app`` opens the same Redis with the same keys, in the test's process.
+
+    ``clock`` is the app's and the provider's, unless the app is a gunicorn.
+    """
+
+    url: str
+    app: Flask
+    settings: Settings
+    provider: HonestProvider
+    clock: Clock = field(default_factory=Clock)
+    server: Gunicorn | None = None
+
+    @property
+    def vault(self) -> Vault:
+        """What the app has stored."""
+        vault: Vault = self.app.extensions["omnifund"].vault
+        return vault
+
+    def merchant(self) -> Merchant:
+        """Somebody who has just signed in."""
+        merchant = Merchant(self)
+        merchant.sign_in()
+        return merchant
+
+
+@dataclass
+class Merchant:
+    """A browser that the provider approves without asking."""
+
+    rig: Rig
+    browser: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self.browser.trust_env = False
+
+    @property
+    def handle(self) -> str:
+        """The session id."""
+        return str(self.browser.cookies["omnifund_session"])
+
+    @property
+    def record(self) -> Record:
+        """The token as it is stored now."""
+        record = self.rig.vault.load(self.handle)
+        assert record is not None
+        return record
+
+    def get(self, path: str) -> requests.Response:
+        """Open a page; follows no redirect."""
+        return self.browser.get(self.rig.url + path, allow_redirects=False, timeout=60)
+
+    def callback(self, next_path: str = "/dashboard") -> str:
+        """Start a sign-in and return the callback's URL."""
+        started = self.get(f"/login?next={next_path}")
+        assert started.status_code == 302, started.text
+        approved = requests.get(started.headers["Location"], allow_redirects=False, timeout=30)
+        return str(approved.headers["Location"])
+
+    def sign_in(self, next_path: str = "/dashboard") -> requests.Response:
+        """Sign in; return the callback's answer."""
+        url = self.callback(next_path)
+        return self.browser.get(url, allow_redirects=False, timeout=60)
+
+    def press(self, action: str) -> requests.Response:
+        """Press the dashboard's button that leads to ``action``."""
+        return self.browser.post(
+            self.rig.url + action,
+            data={"csrf_token": self.csrf_token()},
+            allow_redirects=False,
+            timeout=60,
+        )
+
+    def csrf_token(self) -> str:
+        """The CSRF token of this session, from a page that asks OmniFund for nothing."""
+        page = self.get("/")
+        return next(form.fields["csrf_token"] for form in forms(page) if form.fields)
+
+    def at_once(self, path: str, count: int) -> list[requests.Response]:
+        """Open a page so many times at the same moment, each over a connection of its own."""
+        headers = {"Cookie": f"omnifund_session={self.handle}"}
+
+        def visit(_number: int) -> requests.Response:
+            url = self.rig.url + path
+            return requests.get(url, headers=headers, allow_redirects=False, timeout=60)
+
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(visit, range(count)))
+
+
+@contextlib.contextmanager
+def rig(redis_url: str, *, expires_in: int = 3600, **overrides: Any) -> Iterator[Rig]:
+    """Run the app in a thread, with a clock that the provider shares."""
+    clock, port = Clock(), free_port()
+    with HonestProvider(clock=clock, expires_in=expires_in) as provider:
+        values = {"app_port": port, "omnifund_base_url": provider.url, **FAST, **overrides}
+        settings = app_settings(redis_url, **values)
+        app = app_module.create_app(settings, clock=clock)
+        with serve(app, port=port) as server:
+            yield Rig(server.url, app, settings, provider, clock=clock)
+
+
+@contextlib.contextmanager
+def fleet(
+    redis_url: str, *, workers: int, expires_in: int = 3600, store_url: str | None = None
+) -> Iterator[Rig]:
+    """Run the app as a real gunicorn. ``store_url``: Redis as the app reaches it, if not directly."""
+    port, secret_key = free_port(), secrets.token_urlsafe(48)
+    with HonestProvider(expires_in=expires_in) as provider:
+        settings = app_settings(
+            redis_url, app_port=port, omnifund_base_url=provider.url, secret_key=secret_key
+        )
+        environment = {
+            "APP_PORT": str(port),
+            "OMNIFUND_BASE_URL": provider.url,
+            "REDIS_URL": store_url or redis_url,
+            "SECRET_KEY": secret_key,
+            "RATE_LIMITS": "off",
+        }
+        app = app_module.create_app(settings)
+        with Gunicorn(
+            "app:create_app()", environment, workers=workers, threads=32, port=port
+        ) as server:
+            yield Rig(server.url, app, settings, provider, server=server)
