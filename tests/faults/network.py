@@ -13,7 +13,8 @@ from typing import Self
 class TcpProxy:
     """Stands between a client and a server, for any protocol.
 
-    Counts ``connections``, how many were ``refused``, and the bytes that went ``up`` (to the server) and ``down``.
+    Counts ``connections``, how many were ``refused``, and the bytes that went ``up`` (to the
+    server) and ``down``.
     """
 
     def __init__(self, target_port: int) -> None:

@@ -159,7 +159,7 @@ class TestTrouble:
             assert merchant.get("/customers").status_code == status
             assert merchant.get("/session").json()["signed_in"] is True
             end_the_turn(redis_url)
-            # What became of the refresh token is not known after a closed connection; here it lives.
+            # After a closed connection nobody knows whether the refresh token lives; here it does.
             assert merchant.get("/customers").status_code == 200
 
     def test_a_refresh_that_times_out_is_504_once_and_then_remembered(self, redis_url: str) -> None:
@@ -360,18 +360,20 @@ class TestInTheMiddle:
         self, redis_url: str, valkey: ValkeyServer
     ) -> None:
         """E7"""
-        with TcpProxy(valkey.port) as network:
-            with rig(f"redis://127.0.0.1:{network.port}") as running:
-                merchant = running.merchant()
-                running.clock.advance(3600)
-                running.provider.next_token_answer(*break_after(network.refuse, running))
-                started = time.monotonic()
-                assert merchant.get("/customers").status_code == 200
-                assert SAVE_SECONDS <= time.monotonic() - started < SAVE_SECONDS + 4
-                network.accept()
-                # Nobody knows the new refresh token any more: one clean sign-in, to the same page.
-                end_the_turn(redis_url)
-                assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
+        with (
+            TcpProxy(valkey.port) as network,
+            rig(f"redis://127.0.0.1:{network.port}") as running,
+        ):
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(*break_after(network.refuse, running))
+            started = time.monotonic()
+            assert merchant.get("/customers").status_code == 200
+            assert SAVE_SECONDS <= time.monotonic() - started < SAVE_SECONDS + 4
+            network.accept()
+            # Nobody knows the new refresh token any more: one clean sign-in, to the same page.
+            end_the_turn(redis_url)
+            assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
 
     def test_a_worker_killed_between_the_answer_and_the_save_costs_one_clean_sign_in(
         self, redis_url: str, valkey: ValkeyServer

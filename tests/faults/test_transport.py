@@ -78,6 +78,22 @@ def test_dripping_bytes_are_cut_at_the_total_deadline(headers_too: bool) -> None
     assert time.monotonic() - started < 2
 
 
+def test_silence_after_a_slow_start_is_cut_at_the_total_deadline_too() -> None:
+    """C4: the read time-out alone would grant another two seconds."""
+
+    def slow_start(_request: kit.Request, wire: kit.Wire) -> bool:
+        for byte in b"HTTP/1.1 200 OK\r\n":
+            wire.send(bytes([byte]))
+            wire.pause(0.1)
+        wire.pause(30)
+        return False
+
+    started = time.monotonic()
+    with pytest.raises(OmniFundTooSlow):
+        answer_to(slow_start, connect_timeout=0.5, read_timeout=2, total_timeout=2.5)
+    assert time.monotonic() - started < 3
+
+
 def test_silence_is_cut_at_the_read_time_out() -> None:
     """C3"""
     with ScriptedProvider() as provider:

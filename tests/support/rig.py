@@ -130,7 +130,7 @@ def rig(redis_url: str, *, expires_in: int = 3600, **overrides: Any) -> Iterator
 def fleet(
     redis_url: str, *, workers: int, expires_in: int = 3600, store_url: str | None = None
 ) -> Iterator[Rig]:
-    """Run the app as a real gunicorn. ``store_url``: Redis as the app reaches it, if not directly."""
+    """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly."""
     port, secret_key = free_port(), secrets.token_urlsafe(48)
     with HonestProvider(expires_in=expires_in) as provider:
         settings = app_settings(
