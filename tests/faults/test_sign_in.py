@@ -35,7 +35,7 @@ def test_twenty_identical_callbacks_at_once_are_one_token_request_and_one_sessio
                     url, headers={"Cookie": cookies}, allow_redirects=False, timeout=30
                 )
                 assert answer.status_code in (303, 400), answer.text
-                return answer.cookies.get("omnifund_session", "")
+                return answer.cookies.get("omnifund_session") or ""
 
             with ThreadPoolExecutor(20) as pool:
                 sessions = set(pool.map(call, range(20))) - {""}
