@@ -56,11 +56,11 @@ class Limit(NamedTuple):
 
 
 LIMITS: Final = (
-    Limit("sign_in.login", ("GET",), 60),
-    Limit("sign_in.callback", ("GET",), 120),
+    Limit("sign_in.login", ("GET",), 100),
+    Limit("sign_in.callback", ("GET",), 100),
     Limit("sign_in.password", ("POST",), 20),
     # With the address in the key, nobody can lock a merchant out from somewhere else.
-    Limit("sign_in.password", ("POST",), 5, per_account=True),
+    Limit("sign_in.password", ("POST",), 10, per_account=True),
 )
 
 

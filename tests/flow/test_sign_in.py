@@ -217,16 +217,21 @@ def test_at_most_seven_attempts_live_in_a_browser_and_the_newest_survive(person:
     assert person.get(f"/callback?state={state}&code=x").status_code == 400
 
 
-def test_views_and_starts_leave_nothing_in_redis(stack: Stack) -> None:
-    """A5"""
+def test_a_thousand_views_and_starts_ask_nothing_of_redis(stack: Stack) -> None:
+    """A6: not even a look-up, so there can be no new key."""
+    visitor = stack.app.test_client(use_cookies=False)
     with redis.Redis.from_url(stack.redis_url) as client:
-        before = client.dbsize()
-        for _ in range(50):
-            person = stack.person()
-            assert person.get("/").status_code == 200
-            assert person.get("/login").status_code == 302
-            assert person.get("/login/password").status_code == 200
-        assert client.dbsize() == before
+        before = client.info("stats")["total_commands_processed"]
+        for _ in range(1000):
+            assert visitor.get("/").status_code == 200
+        for _ in range(100):
+            assert visitor.get("/login").status_code == 302
+            assert visitor.get("/login/password").status_code == 200
+            assert visitor.get("/session").json == {"signed_in": False}
+            assert visitor.get("/callback?code=x&state=" + "A" * 43).status_code == 400
+        # The one command is this test's own INFO.
+        assert client.info("stats")["total_commands_processed"] == before + 1
+        assert client.keys("omnifund:*") == []
 
 
 def test_the_callback_leaves_for_a_clean_address(person: Person) -> None:
