@@ -9,7 +9,7 @@ from flask import Flask
 
 from config import Settings
 from omnifund.store import RedisClient
-from web import errors, formats, layout, notices, operations, pages, security, sign_in
+from web import errors, formats, layout, limits, notices, operations, pages, security, sign_in
 from web.integration import Integration
 from web.redis_client import connect
 from web.sessions import SealedRedisSessionInterface
@@ -50,4 +50,6 @@ def create_app(
     notices.init_app(app)
     errors.init_app(app)
     security.init_app(app, settings)
+    if settings.rate_limits:
+        limits.init_app(app, limits.RateLimiter(parts.store, clock))
     return app

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from flask import Flask, g, jsonify, make_response, render_template, request, url_for
-from werkzeug.exceptions import HTTPException, InternalServerError, TooManyRequests
+from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors
@@ -224,8 +224,6 @@ def _http_error(error: HTTPException) -> BaseResponse:
     fallback = 400 if status < 500 else 500
     problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
     response = render(problem, action=Action("To the front page", url_for("pages.landing")))
-    if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = "60"
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
