@@ -38,6 +38,7 @@ def create_app(
         redis or connect(settings.redis_url.get_secret_value()),
         clock=clock,
         observe=events.observer(),
+        time_redis=events.time_redis,
     )
     parts.init_app(app)
     app.session_interface = SealedRedisSessionInterface(app, parts)

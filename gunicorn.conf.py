@@ -7,8 +7,14 @@ command line (``-b``, ``-w``, ``-k``, ``--threads``) and ``WEB_CONCURRENCY`` win
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -63,3 +69,44 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file 
 accesslog = None
 # No control socket: nothing uses it, and it would be left behind in the home directory.
 control_socket_disable = True
+
+# --- several workers, one set of numbers; a stop that others can see coming ---------------------
+
+# Each worker counts in files of its own here, and whichever is asked for /metrics adds them up.
+# prometheus_client looks for the variable when it is imported, so it is set before the app is.
+_FOLDER = tempfile.mkdtemp(prefix="omnifund-app-")
+_MASTER = os.getpid()
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", _FOLDER)
+os.environ["STOPPING_MARK"] = str(Path(_FOLDER) / "stopping")
+
+_DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "1"))
+
+
+def when_ready(_server: Any) -> None:
+    """Turn SIGTERM into: unready at once, and the usual graceful stop a moment later.
+
+    A load balancer that asks /readyz stops sending requests before the socket is closed.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, stop)
+        Path(os.environ["STOPPING_MARK"]).touch()
+        timer = threading.Timer(_DRAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Keep the counts of a worker that has ended, and forget its gauges."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+
+
+def on_exit(_server: Any) -> None:
+    """Leave nothing behind."""
+    if os.getpid() == _MASTER:
+        shutil.rmtree(_FOLDER, ignore_errors=True)

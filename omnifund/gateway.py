@@ -9,6 +9,7 @@ escapes from here.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -117,14 +118,20 @@ class Gateway:
 
     def _request_token(self, grant_type: str, **params: Any) -> Mapping[str, Any]:
         """Send one token request. Raises what the package's ``errors`` name, and nothing else."""
+        started = time.monotonic()
+
+        def note(outcome: str) -> None:
+            seconds = round(time.monotonic() - started, 4)
+            self._observe(Event.TOKEN_REQUEST, grant=grant_type, outcome=outcome, seconds=seconds)
+
         try:
             payload = self._fetch(grant_type, params)
         except OmniFundError as error:
-            self._observe(Event.TOKEN_REQUEST, grant=grant_type, outcome=type(error).__name__)
+            note(type(error).__name__)
             if isinstance(error, OmniFundTooSlow) or getattr(error, "sent", False):
                 self._observe(Event.TOKEN_AMBIGUOUS, grant=grant_type)
             raise
-        self._observe(Event.TOKEN_REQUEST, grant=grant_type, outcome="granted")
+        note("granted")
         return payload
 
     def _fetch(self, grant_type: str, params: dict[str, Any]) -> Mapping[str, Any]:

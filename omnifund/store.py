@@ -7,6 +7,8 @@ can never be taken for "there is nothing stored".
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError
@@ -28,10 +30,20 @@ class RedisClient(Protocol):
 class Store:
     """Sends commands to Redis."""
 
-    def __init__(self, client: RedisClient, observe: Observer = ignore) -> None:
-        """``client``: a redis-py client that returns bytes, with time-outs set."""
+    def __init__(
+        self,
+        client: RedisClient,
+        observe: Observer = ignore,
+        *,
+        time_round_trip: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """``client``: a redis-py client that returns bytes, with time-outs set.
+
+        ``time_round_trip`` is told how many seconds each round trip took.
+        """
         self._client = client
         self._observe = observe
+        self._time_round_trip = time_round_trip
 
     def execute(self, *commands: Command) -> list[Any]:
         """Send the commands in one round trip, in order, and return their answers.
@@ -39,13 +51,19 @@ class Store:
         They are not a transaction: in a Cluster they may go to different nodes.
         Raises ``StoreUnavailable`` when Redis, or any one command, failed.
         """
+        started = time.perf_counter()
         try:
-            if len(commands) == 1:
-                return [self._client.execute_command(*commands[0])]
-            pipeline = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(pipeline.execute())
+            return self._send(commands)
         except (RedisError, OSError) as error:
-            self._observe(Event.STORE_FAILED, kind=type(error).__name__)
+            self._observe(Event.STORE_FAILED, reason=type(error).__name__)
             raise StoreUnavailable("Redis cannot be reached") from error
+        finally:
+            self._time_round_trip(time.perf_counter() - started)
+
+    def _send(self, commands: tuple[Command, ...]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._client.execute_command(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(pipeline.execute())

@@ -146,6 +146,8 @@ def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "SECRET_KEY_FALLBACKS": "",
         "LOG_FORMAT": "console",
+        # Nobody has to be warned that the demo stops.
+        "DRAIN_SECONDS": "0",
     }
     if not os.environ.get("REDIS_URL"):
         print("Starting an embedded Valkey ...", flush=True)

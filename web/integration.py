@@ -46,10 +46,11 @@ class Integration:
         *,
         clock: Callable[[], float],
         observe: Observer,
+        time_redis: Callable[[float], None],
     ) -> Integration:
         """Make every part from the settings; connects to nothing yet."""
         keyring = Keyring(settings.secret_keys)
-        store = Store(client, observe)
+        store = Store(client, observe, time_round_trip=time_redis)
         transport = Transport(
             settings.omnifund_base_url,
             connect_timeout=settings.omnifund_connect_timeout,

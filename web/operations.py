@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import re
 import secrets
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
@@ -76,7 +85,7 @@ def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-# --- events ----------------------------------------------------------------------------------
+# --- events ------------------------------------------------------------------------------------
 
 
 class EventLog:
@@ -96,6 +105,18 @@ class EventLog:
             ["endpoint", "status"],
             registry=self.registry,
         )
+        self._token_seconds = Histogram(
+            "omnifund_token_request_seconds",
+            "How long OmniFund's token endpoint took",
+            ["grant"],
+            registry=self.registry,
+        )
+        self._redis_seconds = Histogram(
+            "omnifund_redis_seconds",
+            "How long a round trip to Redis took",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
+            registry=self.registry,
+        )
 
     def observer(self) -> Observer:
         """Return the function to pass to the ``omnifund`` package."""
@@ -103,6 +124,8 @@ class EventLog:
         def observe(event: Event, **facts: Any) -> None:
             outcome = facts.get("outcome") or facts.get("reason") or ""
             self._events.labels(event.value, outcome).inc()
+            if event is Event.TOKEN_REQUEST:
+                self._token_seconds.labels(facts["grant"]).observe(facts["seconds"])
             (log.error if event in _ERROR_LEVEL else log.info)(event.value, **facts)
 
         return observe
@@ -110,6 +133,19 @@ class EventLog:
     def count_response(self, endpoint: str, status: int) -> None:
         """Count one finished request."""
         self._responses.labels(endpoint, str(status)).inc()
+
+    def time_redis(self, seconds: float) -> None:
+        """Count one round trip to Redis."""
+        self._redis_seconds.observe(seconds)
+
+    def as_text(self) -> bytes:
+        """Return Prometheus' text format, summed up over all workers when there are several."""
+        directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not directory:
+            return generate_latest(self.registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(everybody)
 
 
 # --- every request ---------------------------------------------------------------------------
@@ -154,6 +190,8 @@ def healthz() -> BaseResponse:
 @blueprint.get("/readyz")
 def readyz() -> tuple[BaseResponse, int]:
     """Answer 200 when Redis takes a write, else 503 with the reason."""
+    if is_stopping():
+        return jsonify(status="unavailable", reason="this server is stopping"), 503
     try:
         integration().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
     except StoreUnavailable as error:
@@ -168,7 +206,13 @@ def metrics() -> Response:
     if allowed == "off" or (allowed == "local" and not _is_loopback(request.remote_addr)):
         abort(404)
     events: EventLog = current_app.extensions["omnifund_events"]
-    return Response(generate_latest(events.registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(events.as_text(), content_type=CONTENT_TYPE_LATEST)
+
+
+def is_stopping() -> bool:
+    """Whether gunicorn has been told to stop; ``gunicorn.conf.py`` leaves the mark."""
+    mark = os.environ.get("STOPPING_MARK")
+    return mark is not None and Path(mark).exists()
 
 
 def _is_loopback(address: str | None) -> bool:

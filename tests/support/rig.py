@@ -128,9 +128,17 @@ def rig(redis_url: str, *, expires_in: int = 3600, **overrides: Any) -> Iterator
 
 @contextlib.contextmanager
 def fleet(
-    redis_url: str, *, workers: int, expires_in: int = 3600, store_url: str | None = None
+    redis_url: str,
+    *,
+    workers: int,
+    expires_in: int = 3600,
+    store_url: str | None = None,
+    temporary: str | None = None,
 ) -> Iterator[Rig]:
-    """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly."""
+    """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
+
+    ``temporary``: the folder for gunicorn's temporary files.
+    """
     port, secret_key = free_port(), secrets.token_urlsafe(48)
     with HonestProvider(expires_in=expires_in) as provider:
         settings = app_settings(
@@ -142,6 +150,7 @@ def fleet(
             "REDIS_URL": store_url or redis_url,
             "SECRET_KEY": secret_key,
             "RATE_LIMITS": "off",
+            **({"TMPDIR": temporary} if temporary else {}),
         }
         app = app_module.create_app(settings)
         with Gunicorn(
