@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     password_grant: bool = _ON_IN_LOCAL
     flow_inspector: bool = _ON_IN_LOCAL
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limits: bool = True
     metrics: Literal["local", "public", "off"] = "local"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -228,9 +229,9 @@ class Settings(BaseSettings):
             raise ValueError("must not be the same as OMNIFUND_CLIENT_SECRET")
         return value
 
-    @field_validator("secret_key_fallbacks", mode="before")
+    @field_validator("secret_key_fallbacks", "allowed_hosts", mode="before")
     @classmethod
-    def _split_fallbacks(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -248,6 +249,14 @@ class Settings(BaseSettings):
             secret_key is not None and secret_key.get_secret_value() in keys
         ):
             raise ValueError("must be older keys, each once, none of them SECRET_KEY itself")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if urlsplit(f"//{host.lstrip('.')}").hostname != host.lstrip(".").lower():
+                raise ValueError("must be host names without scheme, port and path")
         return value
 
     # --- what follows from them --------------------------------------------------------------

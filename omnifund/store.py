@@ -7,11 +7,13 @@ can never be taken for "there is nothing stored".
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event, Observer, ignore
@@ -44,6 +46,7 @@ class Store:
         self._client = client
         self._observe = observe
         self._time_round_trip = time_round_trip
+        self._silence = _Silence()
 
     def execute(self, *commands: Command) -> list[Any]:
         """Send the commands in one round trip, in order, and return their answers.
@@ -51,14 +54,19 @@ class Store:
         They are not a transaction: in a Cluster they may go to different nodes.
         Raises ``StoreUnavailable`` when Redis, or any one command, failed.
         """
+        if not self._silence.may_ask():
+            raise StoreUnavailable("Redis did not answer a moment ago")
         started = time.perf_counter()
         try:
-            return self._send(commands)
-        except (RedisError, OSError) as error:
+            answers = self._send(commands)
+        except (RedisError, RedisClusterException, OSError) as error:
+            self._silence.learn(isinstance(error, RedisTimeoutError | TimeoutError))
             self._observe(Event.STORE_FAILED, reason=type(error).__name__)
             raise StoreUnavailable("Redis cannot be reached") from error
         finally:
             self._time_round_trip(time.perf_counter() - started)
+        self._silence.learn(False)
+        return answers
 
     def _send(self, commands: tuple[Command, ...]) -> list[Any]:
         if len(commands) == 1:
@@ -67,3 +75,36 @@ class Store:
         for command in commands:
             pipeline.execute_command(*command)
         return list(pipeline.execute())
+
+
+class _Silence:
+    """Keeps a silent Redis from holding up every thread for a whole time-out.
+
+    While Redis is silent one caller at a time asks it. The others wait a moment for what that one
+    learns, and are turned away if it is nothing new. Whoever asks first when Redis is back finds
+    out, so no time passes in which it is believed to be silent still.
+    """
+
+    PATIENCE = 0.05
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_silent = False
+        self._is_being_asked = False
+
+    def may_ask(self) -> bool:
+        if not self._is_silent:
+            return True
+        with self._changed:
+            if self._is_silent and self._is_being_asked:
+                self._changed.wait(self.PATIENCE)
+                return not self._is_silent
+            self._is_being_asked = True
+            return True
+
+    def learn(self, is_silent: bool) -> None:
+        if is_silent == self._is_silent and not self._is_being_asked:
+            return
+        with self._changed:
+            self._is_silent, self._is_being_asked = is_silent, False
+            self._changed.notify_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -32,10 +34,8 @@ def connect(url: str) -> RedisClient:
         # Redis is not asked twice. (The library's default is ten tries with growing pauses.)
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "max_connections": _MAX_CONNECTIONS,
-        # Nothing here needs RESP3, a name for the library or a managed service's notices; without
-        # them a new connection is ready after no round trip at all.
+        # Nothing here needs RESP3 or a managed service's notices.
         "protocol": 2,
-        "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     parts = urlsplit(url)
@@ -66,8 +66,37 @@ def _sentinel(url: str, options: dict[str, Any]) -> RedisClient:
 def _cluster(url: str, options: dict[str, Any]) -> RedisClient:
     hosts, credentials = _hosts(url, default_port=6379)
     nodes = [ClusterNode(host, port) for host, port in hosts]
-    client: RedisClient = RedisCluster(startup_nodes=nodes, **options, **credentials)  # type: ignore[arg-type]  # the credentials are keyword arguments of the connections
-    return client
+
+    def make() -> RedisClient:
+        # The credentials are keyword arguments of the connections.
+        return RedisCluster(startup_nodes=nodes, **{**options, **credentials})
+
+    return _WhenFirstUsed(make)
+
+
+class _WhenFirstUsed:
+    """A client that is made with the first command.
+
+    A Cluster's client asks for the cluster's layout as soon as it is made. That must neither keep
+    the app from starting while Redis is away, nor happen before gunicorn forks its workers.
+    """
+
+    def __init__(self, make: Callable[[], RedisClient]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._client: RedisClient | None = None
+
+    def _made(self) -> RedisClient:
+        if self._client is None:
+            with self._lock:
+                self._client = self._client or self._make()
+        return self._client
+
+    def execute_command(self, *args: Any) -> Any:
+        return self._made().execute_command(*args)
+
+    def pipeline(self, transaction: bool = True) -> Any:
+        return self._made().pipeline(transaction=transaction)
 
 
 def _hosts(url: str, *, default_port: int) -> tuple[list[tuple[str, int]], dict[str, str]]:

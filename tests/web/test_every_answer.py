@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from tests.support.stack import Person, Stack
+from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
 PATHS = [
@@ -188,6 +188,35 @@ def test_metrics_are_for_this_machine_unless_configured(stack: Stack) -> None:
     with stack.app.test_client() as client:
         assert client.get("/metrics", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code == 404
         assert client.get("/metrics", environ_base={"REMOTE_ADDR": "::1"}).status_code == 200
+
+
+def test_a_foreign_host_is_refused_where_hosts_are_configured(redis_url: str) -> None:
+    """G4"""
+    with running_stack(redis_url, allowed_hosts=("app.example", ".shop.example")) as stack:
+        client = stack.app.test_client()
+        for host, status in (
+            ("app.example", 200),
+            ("app.example:8000", 200),
+            ("a.shop.example", 200),
+            ("evil.example", 400),
+            ("app.example.evil.example", 400),
+            ("app.example@evil.example", 400),
+            ("", 400),
+        ):
+            answer = client.get("/", headers={"Host": host})
+            assert answer.status_code == status, host
+            assert "evil" not in answer.text
+
+
+@pytest.mark.parametrize(("proxies", "seen"), [(0, "127.0.0.1"), (1, "2.2.2.2"), (2, "1.1.1.1")])
+def test_forwarded_headers_are_believed_from_the_configured_number_of_proxies(
+    redis_url: str, proxies: int, seen: str
+) -> None:
+    """G4: whoever is not this machine may not read the metrics."""
+    with running_stack(redis_url, trusted_proxies=proxies) as stack:
+        headers = {"X-Forwarded-For": "1.1.1.1, 2.2.2.2"}
+        answer = stack.app.test_client().get("/metrics", headers=headers)
+        assert answer.status_code == (200 if seen == "127.0.0.1" else 404)
 
 
 def test_an_answer_names_no_server_software_of_its_own(person: Person) -> None:
