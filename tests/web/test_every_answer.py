@@ -49,6 +49,40 @@ def test_every_answer_carries_the_security_headers(person: Person, path: str) ->
         assert "Cookie" in answer.headers["Vary"]
 
 
+def test_the_content_security_policy_allows_the_apps_own_files_and_nothing_else(
+    person: Person,
+) -> None:
+    """G3: no host, no scheme, no wildcard, no hash; what can be injected cannot run."""
+    policy = person.get("/").headers["Content-Security-Policy"]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert set(directives.values()) <= {"'none'", "'self'"}
+    assert {name for name, value in directives.items() if value == "'none'"} == {
+        "default-src",
+        "object-src",
+        "base-uri",
+        "frame-ancestors",
+    }
+    assert directives["script-src"] == directives["form-action"] == "'self'"
+
+
+def test_with_https_the_cookies_and_headers_insist_on_it(redis_url: str) -> None:
+    """F4, G3"""
+    https = "https://app.example/callback"
+    with running_stack(redis_url, omnifund_redirect_uri=https) as stack:
+        client = stack.app.test_client()
+        for path in ("/", "/login", "/static/app.css", "/x"):
+            with client.get(path) as answer:
+                assert "max-age=31536000" in answer.headers["Strict-Transport-Security"]
+        cookies = client.get("/login").headers.getlist("Set-Cookie")
+        cookies += client.get("/login/password").headers.getlist("Set-Cookie")
+        assert len(cookies) == 2
+        for cookie in cookies:
+            assert cookie.startswith("__Host-omnifund_")
+            attributes = {part.strip() for part in cookie.split(";")[1:]}
+            assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= attributes
+            assert not any(part.startswith("Domain") for part in attributes)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
