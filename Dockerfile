@@ -1,13 +1,19 @@
 # The app alone; Redis and OmniFund are elsewhere. Configuration: environment variables (README.md).
-#   docker build -t omnifund-app . && docker run --env-file .env -p 8000:8000 omnifund-app
+#
+#   docker build -t omnifund-app .
+#   docker run --env-file .env --read-only --tmpfs /tmp --cap-drop ALL -p 8000:8000 omnifund-app
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13.0-slim-bookworm AS build
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement requirements.txt
+COPY requirements.txt /build/
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement /build/requirements.txt \
+    # What only installs packages is of no use to a running app, or of use to the wrong people.
+    && /venv/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim-bookworm
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/venv/bin:$PATH
+FROM python:3.13.0-slim-bookworm
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
 WORKDIR /srv/app
 COPY --from=build /venv /venv
@@ -16,7 +22,9 @@ COPY omnifund omnifund
 COPY web web
 COPY templates templates
 COPY static static
-USER app
+USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["gunicorn", "--bind", "0.0.0.0:8000", "app:create_app()"]

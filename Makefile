@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots clean
+.PHONY: help demo test lint format screenshots soak capacity clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ lint: $(DEV_READY) ## Run the linters, the type checker and the import rules
 	@echo "Checking style, types and import rules ..."
 	@$(BIN)/ruff check -q $(SOURCES)
 	@$(BIN)/ruff format -q --check $(SOURCES)
+	@$(BIN)/hadolint Dockerfile deploy/local-omnifund.Dockerfile
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports >$(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 
@@ -35,6 +36,12 @@ format: $(DEV_READY) ## Format the code
 
 screenshots: $(DEV_READY) ## Take README's pictures of the running demo
 	@$(BIN)/python tools/screenshots.py
+
+soak: $(DEV_READY) ## Mixed traffic with random faults for MINUTES (1), then a table
+	@$(BIN)/python tools/soak.py
+
+capacity: $(DEV_READY) ## Measure CPU per sign-in and page, and Redis per session
+	@$(BIN)/python tools/capacity.py
 
 clean: ## Remove everything that was made, the virtual environment included
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
