@@ -6,6 +6,7 @@ reads that Redis counts, memory is what Redis says that it uses. Linux only.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def main() -> int:
             ("page with an API call (/customers)", "/customers"),
             ("status (/session)", "/session"),
         ):
-            _measure(rig, valkey, name, PAGES, lambda path=path: merchant.get(path))
+            _measure(rig, valkey, name, PAGES, functools.partial(merchant.get, path))
         stranger = requests.Session()
         _measure(rig, valkey, "landing page for a stranger", PAGES, lambda: stranger.get(rig.url))
         print(f"\n{each:.0f} bytes of Redis for each session and its finished sign-in attempt")

@@ -119,6 +119,26 @@ def test_a_form_that_is_too_large_is_refused(person: Person) -> None:
     assert "larger than this app accepts" in answer.text
 
 
+def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """G7"""
+
+    def broken() -> str:
+        raise RuntimeError("nobody may read this on a page")
+
+    stack.app.view_functions["pages.landing"] = broken
+    answer = stack.person().get("/")
+    assert answer.status_code == 500
+    assert "Something went wrong here" in answer.text
+    assert "nobody may read this" not in answer.text
+    reference = answer.headers["X-Request-ID"]
+    assert reference in answer.text
+    (line,) = [each for each in caplog.messages if "page:error:unexpected" in each]
+    assert reference in line
+    assert "nobody may read this" in line
+
+
 def test_programs_get_errors_as_json(person: Person) -> None:
     answer = person.get("/no-such-page", headers={"Accept": "application/json"})
     assert answer.status_code == 404
