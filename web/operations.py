@@ -35,6 +35,7 @@ log: Any = structlog.get_logger("omnifund")
 _SECRET_PARAMETERS: Final = re.compile(
     r"((?:code|state|access_token|refresh_token|client_secret|password|code_verifier)=)[^&\s\"']+"
 )
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ERROR_LEVEL: Final = frozenset(
     {Event.REFRESH_UNSAVED, Event.STORE_FAILED, Event.RECORD_UNREADABLE}
 )
@@ -158,7 +159,7 @@ def init_app(app: Flask, events: EventLog) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.request_id = secrets.token_hex(8)
+        g.request_id = _request_id()
         g.started = time.perf_counter()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
@@ -176,6 +177,15 @@ def init_app(app: Flask, events: EventLog) -> None:
             milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
         )
         return response
+
+
+def _request_id() -> str:
+    """The proxy's id of this request, if there is a proxy to believe; else a new one."""
+    if integration().settings.trusted_proxies > 0:
+        given = request.headers.get("X-Request-ID", "")
+        if _REQUEST_ID.fullmatch(given):
+            return given
+    return secrets.token_hex(8)
 
 
 # --- health and metrics ----------------------------------------------------------------------

@@ -211,6 +211,19 @@ class TestRedisAway:
         assert person.get(callback).status_code in (303, 400)
         assert person.sign_in().status_code == 303
 
+    def test_closed_idle_connections_are_not_noticed(
+        self, person: Person, valkey: ValkeyServer
+    ) -> None:
+        """F6: as after a restart or a fail-over that kept the data."""
+        person.sign_in()
+        for _ in range(3):
+            with valkey.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+            assert person.get("/customers").status_code == 200
+            with valkey.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+            assert person.press("/dashboard", "/token/refresh").status_code == 303
+
     def test_a_restarted_redis_costs_a_sign_in_but_no_attempt(
         self, person: Person, valkey: ValkeyServer
     ) -> None:
@@ -271,6 +284,25 @@ def test_forwarded_headers_are_believed_from_the_configured_number_of_proxies(
         headers = {"X-Forwarded-For": "1.1.1.1, 2.2.2.2"}
         answer = stack.app.test_client().get("/metrics", headers=headers)
         assert answer.status_code == (200 if seen == "127.0.0.1" else 404)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "given", "kept"),
+    [
+        (1, "0f8fad5b-d9cb-469f-a165-70867728950e", True),
+        (0, "0f8fad5b-d9cb-469f-a165-70867728950e", False),
+        (1, "short", False),
+        (1, "<script>alert(1)</script>", False),
+        (1, "x" * 100, False),
+    ],
+)
+def test_a_request_id_comes_in_from_a_proxy_and_goes_out_again(
+    redis_url: str, proxies: int, given: str, kept: bool
+) -> None:
+    with running_stack(redis_url, trusted_proxies=proxies) as stack:
+        answer = stack.app.test_client().get("/no-such-page", headers={"X-Request-ID": given})
+        assert (answer.headers["X-Request-ID"] == given) is kept
+        assert (given in answer.text) is kept
 
 
 def test_an_answer_names_no_server_software_of_its_own(person: Person) -> None:
