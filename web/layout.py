@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, request
 from jinja2 import StrictUndefined
 
 from config import Settings
@@ -21,17 +21,15 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     versions = _versions(Path(str(app.static_folder)))
-
-    def static_url(filename: str) -> str:
-        """Return the URL of a static file, with its content's hash, so that it may be cached."""
-        return url_for("static", filename=filename, v=versions[filename])
+    # With the content's hash, so that a file may be cached for ever; made once, not per page.
+    urls = {name: f"{app.static_url_path}/{name}?v={hash_}" for name, hash_ in versions.items()}
 
     context: dict[str, Any] = {
         "environment": settings.omnifund_environment,
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
         "password_grant": settings.password_grant,
         "inspector": False,
-        "static_url": static_url,
+        "static_url": urls.__getitem__,
     }
 
     @app.context_processor

@@ -13,8 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import yaml
+from compose_viz.spec.compose_spec import ComposeSpecification
+from pydantic import ValidationError
 
 import config
 from tests.support.processes import die_with_parent, free_port, wait_until
@@ -114,6 +117,15 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_secret() -> None:
 def compose() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
     return loaded
+
+
+def test_the_compose_file_is_one() -> None:
+    """By models that are generated from the Compose specification's own schema."""
+    ComposeSpecification.model_validate(compose())
+    wrong = compose()
+    wrong["services"]["app"]["cap_dropp"] = ["ALL"]
+    with pytest.raises(ValidationError):
+        ComposeSpecification.model_validate(wrong)
 
 
 def test_the_compose_file_holds_together() -> None:
