@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
 
@@ -23,6 +24,19 @@ def redis_url(valkey: ValkeyServer) -> str:
     """The address of a Valkey with nothing in it."""
     valkey.flush()
     return valkey.url
+
+
+@pytest.fixture
+def stack(redis_url: str) -> Iterator[Stack]:
+    """The app and Local OmniFund, freshly started, with nothing in Redis."""
+    with running_stack(redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def person(stack: Stack) -> Person:
+    """Somebody with a fresh browser."""
+    return stack.person()
 
 
 @pytest.fixture(scope="session")

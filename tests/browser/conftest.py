@@ -1,20 +1,11 @@
-"""Both applications, for a real browser."""
+"""A browser's page outlives nothing that it loads from."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.support.stack import Stack, running_stack
-
-
-@pytest.fixture
-def stack(redis_url: str) -> Iterator[Stack]:
-    """Both applications, freshly started, with nothing in Redis."""
-    with running_stack(redis_url) as running:
-        yield running
+from tests.support.stack import Stack
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socket
 import ssl
 import struct
 import threading
-from types import TracebackType
 from typing import Self
 
 
@@ -38,6 +37,12 @@ class TcpProxy:
         self.refused = 0
         self.up = 0
         self.down = 0
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections go through now."""
+        with self._lock:
+            return len(self._open) // 2
 
     def delay(self, seconds: float) -> None:
         """Hold everything that comes back for so long."""
@@ -72,12 +77,7 @@ class TcpProxy:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._closing.set()
         self._flowing.set()
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from tests.faults import provider as kit
 from tests.faults.certificates import Certificates
 from tests.faults.network import TcpProxy
 from tests.faults.provider import ScriptedProvider
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_until
 
 LIMIT = 64 * 1024
 
@@ -244,8 +244,7 @@ def test_a_connection_that_died_while_idle_is_replaced_silently(
         transport = Transport(f"http://localhost:{network.port}")
         post(transport)
         breaking(network)
-        # The close has to travel before the client can know of it.
-        time.sleep(0.05)
+        wait_until(lambda: network.open_connections == 0, what="the connection to break")
         assert post(transport).status == 200
         assert len(provider.requests) == 2
 
