@@ -205,11 +205,8 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     detail = None
     if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
         detail = f"OmniFund's error code: {error.code}"
-    # Coming back to the callback would only repeat it; every other page can be tried again.
-    retry = signing_in or request.method != "GET"
-    action = _sign_in_action() if retry else Action("Try again", request.full_path.rstrip("?"))
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
-    return render(problem, action=action, detail=detail, retry_after=retry_after)
+    return render(problem, action=_way_on(signing_in), detail=detail, retry_after=retry_after)
 
 
 def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
@@ -220,6 +217,10 @@ def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
 def _http_error(error: HTTPException) -> BaseResponse:
     if error.response is not None or (error.code or 500) < 400:
         return error.get_response()
+    cause = getattr(error, "original_exception", None)
+    if isinstance(cause, errors.OmniFundError):
+        # Raised while an answer was being made, for instance by Redis while a session was removed.
+        return _omnifund_error(cause)
     status = error.code or 500
     fallback = 400 if status < 500 else 500
     problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
@@ -266,5 +267,10 @@ def render(
     return response
 
 
-def _sign_in_action() -> Action:
-    return Action("Sign in again", url_for("sign_in.login"))
+def _way_on(signing_in: bool) -> Action:
+    if signing_in:
+        # Not the callback again: its attempt has been used.
+        return Action("Sign in again", url_for("sign_in.login"))
+    if request.method == "GET":
+        return Action("Try again", request.full_path.rstrip("?"))
+    return Action("Back to the dashboard", url_for("pages.dashboard"))

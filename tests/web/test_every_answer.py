@@ -7,6 +7,7 @@ import time
 import pytest
 import requests
 
+from omnifund.errors import SignInRequired
 from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
@@ -187,6 +188,33 @@ class TestRedisAway:
         valkey.resume()
         assert person.status()["signed_in"] is True
         assert person.browser.cookies["omnifund_session"] == cookie
+
+    def test_a_connection_that_ends_while_redis_is_away_is_503_and_not_500(
+        self, stack: Stack, person: Person, valkey: ValkeyServer
+    ) -> None:
+        """F8: removing what is left of the session fails inside an error handler."""
+        person.sign_in()
+
+        def ended() -> str:
+            valkey.pause()
+            raise SignInRequired("the connection has ended")
+
+        stack.app.view_functions["pages.landing"] = ended
+        answer = person.get("/")
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "Set-Cookie" not in answer.headers
+
+    def test_a_failed_button_leads_back_to_the_dashboard(
+        self, person: Person, valkey: ValkeyServer
+    ) -> None:
+        person.sign_in()
+        page = person.get("/dashboard")
+        valkey.pause()
+        for action in ("/token/refresh", "/logout"):
+            answer = person.submit(page, action, follow=False)
+            assert answer.status_code == 503
+            assert 'href="/dashboard">Back to the dashboard' in answer.text
 
     def test_a_sign_out_that_failed_is_not_called_a_success(
         self, person: Person, valkey: ValkeyServer
