@@ -30,6 +30,13 @@ REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix", "redis+sentinel", "
 SECRET_KEY_MIN_LENGTH: Final = 32
 PLACEHOLDERS: Final = (
     "changeme",
+    "changethis",
+    "change-this",
+    "change_this",
+    "change this",
+    "secretsecret",
+    "supersecret",
+    "insecure",
     "change-me",
     "change_me",
     "change me",

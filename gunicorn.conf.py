@@ -67,6 +67,8 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file 
 
 # The app writes a line for each request itself, without the query, which may hold a code.
 accesslog = None
+# For whoever turns gunicorn's own on: no request line, no query, no Referer.
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
 # No control socket: nothing uses it, and it would be left behind in the home directory.
 control_socket_disable = True
 

@@ -114,13 +114,14 @@ def _other_loopback_name() -> str | None:
     """Return this request's URL under the redirect URI's host, when both are this machine.
 
     The cookie of an attempt belongs to the host that set it: somebody who came to 127.0.0.1 would
-    be sent back to localhost without it.
+    be sent back to localhost without it. With another port it is a proxy that has rewritten Host.
     """
     target = urlsplit(integration().settings.omnifund_redirect_uri)
     here = urlsplit(f"//{request.host}")
     if (
         {here.hostname, target.hostname} <= LOOPBACK_HOSTS
         and here.hostname != target.hostname
+        and here.port == target.port
         and _MOVED not in request.args
     ):
         next_path = safe_next_path(request.args.get("next")) or url_for("pages.dashboard")

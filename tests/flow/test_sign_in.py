@@ -120,6 +120,17 @@ def test_somebody_who_came_to_127_0_0_1_is_sent_to_localhost_first(
     assert again.headers["Location"].startswith(stack.omnifund_url)
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:1", "127.0.0.1", "app.example", "localhost.evil.example", "[::1]:99"]
+)
+def test_any_other_difference_of_hosts_is_a_proxys_and_no_reason_to_move(
+    stack: Stack, person: Person, host: str
+) -> None:
+    """A7"""
+    answer = person.get("/login", headers={"Host": host})
+    assert answer.headers["Location"].startswith(stack.omnifund_url)
+
+
 def test_a_denial_is_explained_and_changes_nothing_else(person: Person) -> None:
     """B4"""
     person.sign_in()

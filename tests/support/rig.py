@@ -134,10 +134,11 @@ def fleet(
     expires_in: int = 3600,
     store_url: str | None = None,
     temporary: str | None = None,
+    arguments: tuple[str, ...] = (),
 ) -> Iterator[Rig]:
     """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
 
-    ``temporary``: the folder for gunicorn's temporary files.
+    ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's.
     """
     port, secret_key = free_port(), secrets.token_urlsafe(48)
     with HonestProvider(expires_in=expires_in) as provider:
@@ -154,6 +155,11 @@ def fleet(
         }
         app = app_module.create_app(settings)
         with Gunicorn(
-            "app:create_app()", environment, workers=workers, threads=32, port=port
+            "app:create_app()",
+            environment,
+            workers=workers,
+            threads=32,
+            port=port,
+            arguments=arguments,
         ) as server:
             yield Rig(server.url, app, settings, provider, server=server)

@@ -61,6 +61,21 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     assert "some-state" not in log
 
 
+def test_an_access_log_that_an_operator_turns_on_holds_no_query_either(redis_url: str) -> None:
+    """D2"""
+    arguments = ("--access-logfile", "-", "--log-level", "debug")
+    with fleet(redis_url, workers=1, arguments=arguments) as running:
+        requests.get(
+            f"{running.url}/callback?code=some-code&state=some-state",
+            headers={"Referer": "https://omnifund.example/?code=some-code"},
+            timeout=5,
+        )
+        log = running.server.log if running.server else ""
+    assert '"GET /callback" 400' in log
+    assert "some-code" not in log
+    assert "some-state" not in log
+
+
 def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
     redis_url: str,
 ) -> None:
