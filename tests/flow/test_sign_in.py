@@ -121,7 +121,15 @@ def test_somebody_who_came_to_127_0_0_1_is_sent_to_localhost_first(
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:1", "127.0.0.1", "app.example", "localhost.evil.example", "[::1]:99"]
+    "host",
+    [
+        "127.0.0.1:1",
+        "127.0.0.1",
+        "app.example",
+        "localhost.evil.example",
+        "[::1]:99",
+        "localhost:x",
+    ],
 )
 def test_any_other_difference_of_hosts_is_a_proxys_and_no_reason_to_move(
     stack: Stack, person: Person, host: str
