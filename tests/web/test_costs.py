@@ -1,0 +1,105 @@
+"""What each operation costs, in exact numbers: Redis round trips, connections to OmniFund."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.support.rig import Merchant, Rig, rig
+
+
+def round_trips(redis_url: str, operation: Callable[[], object]) -> int:
+    """Count the reads that Redis makes from sockets: one for each round trip."""
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.info("stats")["total_reads_processed"]
+        operation()
+        # Less the one for asking a second time.
+        return int(client.info("stats")["total_reads_processed"]) - int(before) - 1
+
+
+@pytest.fixture
+def running(redis_url: str) -> object:
+    """The app with its limits on, warm: its connections are there already."""
+    with rig(redis_url, rate_limits=True) as app:
+        merchant = app.merchant()
+        merchant.get("/customers")
+        yield app
+
+
+@pytest.mark.parametrize(
+    ("path", "trips"),
+    [
+        ("/dashboard", 1),
+        ("/customers", 1),
+        ("/transactions", 1),
+        ("/session", 1),
+        ("/", 1),
+        ("/static/app.css", 0),
+        ("/healthz", 0),
+        ("/no-such-page", 0),
+    ],
+)
+def test_a_signed_in_page_costs_one_round_trip_at_most(
+    running: Rig, redis_url: str, path: str, trips: int
+) -> None:
+    merchant = running.merchant()
+    assert round_trips(redis_url, lambda: merchant.get(path)) == trips
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/login/password", "/session", "/callback"])
+def test_a_stranger_costs_redis_nothing(running: Rig, redis_url: str, path: str) -> None:
+    assert round_trips(redis_url, lambda: Merchant(running).get(path)) == 0
+
+
+def test_a_sign_in_costs_three_round_trips(running: Rig, redis_url: str) -> None:
+    """Claim, save, and the page that it leads to."""
+
+    def sign_in() -> None:
+        merchant = Merchant(running)
+        merchant.sign_in()
+        assert merchant.get("/dashboard").status_code == 200
+
+    assert round_trips(redis_url, sign_in) == 3
+
+
+def test_a_refresh_costs_three_round_trips(running: Rig, redis_url: str) -> None:
+    """The page's own, the turn with the token, and saving with giving the turn back."""
+    merchant = running.merchant()
+    running.clock.advance(3600)
+    assert round_trips(redis_url, lambda: merchant.get("/customers")) == 3
+
+
+def test_signing_out_costs_two_round_trips(running: Rig, redis_url: str) -> None:
+    merchant = running.merchant()
+    data = {"csrf_token": merchant.csrf_token()}
+    url = f"{running.url}/logout"
+    assert round_trips(redis_url, lambda: merchant.browser.post(url, data, timeout=5)) == 2
+
+
+def test_one_connection_to_omnifund_serves_one_request_after_the_other(running: Rig) -> None:
+    merchant = running.merchant()
+    before = running.provider.connections
+    for _ in range(20):
+        assert merchant.get("/customers").status_code == 200
+    assert merchant.press("/token/refresh").status_code == 303
+    assert running.provider.connections == before
+
+
+def test_templates_are_compiled_once(running: Rig) -> None:
+    merchant = running.merchant()
+    for path in ("/", "/dashboard", "/customers", "/transactions", "/login/password", "/x"):
+        merchant.get(path)
+    environment = running.app.jinja_env
+    compiled = []
+    original = environment.compile
+
+    def counting(*args: object, **kwargs: object) -> object:
+        compiled.append(args)
+        return original(*args, **kwargs)  # type: ignore[call-overload]  # passed on as they come
+
+    environment.compile = counting  # type: ignore[assignment,method-assign]  # counts what it passes on
+    for path in ("/", "/dashboard", "/customers", "/transactions", "/login/password", "/x"):
+        merchant.get(path)
+    assert compiled == []
