@@ -6,6 +6,8 @@ command line (``-b``, ``-w``, ``-k``, ``--threads``) and ``WEB_CONCURRENCY`` win
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
 import shutil
 import signal
@@ -42,8 +44,20 @@ def _port() -> int:
     return 8000
 
 
+def _drain_seconds() -> float:
+    """Return how long to go on serving after SIGTERM, in seconds."""
+    try:
+        seconds = float(os.environ.get("DRAIN_SECONDS") or 1)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 3600:
+        sys.exit("DRAIN_SECONDS must be a number of seconds between 0 and 3600.")
+    return seconds
+
+
 # This machine only: a proxy in front, or a container's port mapping, says otherwise with -b.
 bind = f"127.0.0.1:{_port()}"
+_DRAIN = _drain_seconds()
 
 _CORES = os.cpu_count() or 1
 workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
@@ -76,12 +90,19 @@ control_socket_disable = True
 
 # Each worker counts in files of its own here, and whichever is asked for /metrics adds them up.
 # prometheus_client looks for the variable when it is imported, so it is set before the app is.
-_FOLDER = tempfile.mkdtemp(prefix="omnifund-app-")
 _MASTER = os.getpid()
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", _FOLDER)
-os.environ["STOPPING_MARK"] = str(Path(_FOLDER) / "stopping")
+_FOLDER = Path(os.environ.get("STOPPING_MARK", "")).parent
+if not _FOLDER.name.endswith(f"-{_MASTER}"):  # on SIGHUP the same process reads this file again
+    _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_FOLDER)
+os.environ["STOPPING_MARK"] = str(_FOLDER / "stopping")
 
-_DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "1"))
+
+@atexit.register
+def _leave_nothing_behind() -> None:
+    # gunicorn's own hook is not called when the start fails. Workers inherit this one.
+    if os.getpid() == _MASTER:
+        shutil.rmtree(_FOLDER, ignore_errors=True)
 
 
 def when_ready(_server: Any) -> None:
@@ -94,7 +115,7 @@ def when_ready(_server: Any) -> None:
     def drain(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, stop)
         Path(os.environ["STOPPING_MARK"]).touch()
-        timer = threading.Timer(_DRAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        timer = threading.Timer(_DRAIN, os.kill, (os.getpid(), signal.SIGTERM))
         timer.daemon = True
         timer.start()
 
@@ -106,9 +127,3 @@ def child_exit(_server: Any, worker: Any) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-
-
-def on_exit(_server: Any) -> None:
-    """Leave nothing behind."""
-    if os.getpid() == _MASTER:
-        shutil.rmtree(_FOLDER, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""gunicorn as an operator starts it: a bad start is one plain message and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.rig import fleet
+from tests.support.servers import REPOSITORY
+
+GOOD = {"REDIS_URL": "redis://localhost:1", "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz"}
+
+
+def start(
+    application: str, folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run gunicorn until it gives up. ``folder``: where it is started, and its temporary files."""
+    return subprocess.run(
+        [
+            str(Path(sys.executable).with_name("gunicorn")),
+            *("--config", str(REPOSITORY / "gunicorn.conf.py"), "--pythonpath", str(REPOSITORY)),
+            *arguments,
+            application,
+        ],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(folder), **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("application", "variables", "first_line", "named"),
+    [
+        ("app:create_app()", {}, "The configuration has 2 problems:", ["REDIS_URL", "SECRET_KEY"]),
+        (
+            "local_omnifund:create_app()",
+            {"LOCAL_OMNIFUND_PORT": "x"},
+            "Local OmniFund cannot start:",
+            ["REDIS_URL", "LOCAL_OMNIFUND_PORT"],
+        ),
+        (
+            "app:create_app()",
+            {**GOOD, "DRAIN_SECONDS": "soon"},
+            "DRAIN_SECONDS must be a number of seconds between 0 and 3600.",
+            [],
+        ),
+    ],
+    ids=["app", "local-omnifund", "drain"],
+)
+def test_a_bad_configuration_stops_the_start_with_one_message(
+    tmp_path: Path,
+    application: str,
+    variables: dict[str, str],
+    first_line: str,
+    named: list[str],
+) -> None:
+    stopped = start(application, tmp_path, **variables)
+    assert stopped.returncode == 1
+    assert stopped.stdout == ""
+    lines = stopped.stderr.splitlines()
+    assert lines[0] == first_line
+    assert sorted(line.split()[0].rstrip(":") for line in lines[1:]) == sorted(named)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_later_leaves_nothing_behind_either(
+    tmp_path: Path, redis_url: str
+) -> None:
+    taken = redis_url.rpartition(":")[2]
+    stopped = start("app:create_app()", tmp_path, "--bind", f"127.0.0.1:{taken}", **GOOD)
+    assert stopped.returncode != 0
+    assert "in use" in stopped.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checking_the_configuration_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert start("app:create_app()", tmp_path, "--check-config", **GOOD).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_the_configuration_again_keeps_the_counts_and_leaves_nothing_behind(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
+        running.merchant()
+        assert running.server is not None
+        assert running.server.process is not None
+        before = set(running.server.worker_pids())
+        running.server.process.send_signal(signal.SIGHUP)
+        wait_until(
+            lambda: not before & set(running.server.worker_pids()),  # type: ignore[union-attr]  # checked above
+            seconds=30,
+            what="new workers",
+        )
+        merchant = running.merchant()
+        counted = 'endpoint="sign_in.callback",status="303"} 2.0'
+        assert counted in merchant.get("/metrics").text
+        assert running.server.stop() == 0
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("omnifund-app")] == []
