@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
 from tests.support.rig import Merchant, Rig, rig
+from tests.support.valkey import ValkeyServer
 
 
 def round_trips(redis_url: str, operation: Callable[[], object]) -> int:
@@ -20,7 +21,14 @@ def round_trips(redis_url: str, operation: Callable[[], object]) -> int:
 
 
 @pytest.fixture
-def running(redis_url: str) -> object:
+def redis_url() -> Iterator[str]:
+    """A Valkey that nobody else talks to: the last connections of earlier tests would count too."""
+    with ValkeyServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def running(redis_url: str) -> Iterator[Rig]:
     """The app with its limits on, warm: its connections are there already."""
     with rig(redis_url, rate_limits=True) as app:
         merchant = app.merchant()
