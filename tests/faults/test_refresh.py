@@ -374,6 +374,8 @@ class TestInTheMiddle:
             network.accept()
             # Nobody knows the new refresh token any more: one clean sign-in, to the same page.
             end_the_turn(redis_url)
+            # The app may need a moment to reach Redis again, and says so with 503.
+            wait_until(lambda: merchant.get("/customers").status_code != 503, what="Redis")
             assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
 
     def test_a_worker_killed_between_the_answer_and_the_save_costs_one_clean_sign_in(
