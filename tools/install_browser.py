@@ -17,16 +17,10 @@ def main() -> int:
     """Return the exit status: 0 when a browser is there afterwards."""
     if find_chromium() is not None:
         return 0
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("Installing Chromium for the browser tests ...", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "chromium"]):
-            subprocess.run(
-                ["apt-get", *command], check=False, env=environment, stdout=subprocess.DEVNULL
-            )
-    else:
-        print("Fetching Chromium for the browser tests ...", flush=True)
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+    if os.environ.get("CHROMIUM"):
+        print("CHROMIUM names no program that runs.", file=sys.stderr)
+        return 1
+    _install()
     if find_chromium() is not None:
         return 0
     print(
@@ -35,6 +29,24 @@ def main() -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def _install() -> None:
+    """Try what this machine offers. Each says itself what is wrong."""
+    may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    if may_install:
+        print("Installing Chromium for the browser tests ...", flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "chromium"]):
+            subprocess.run(
+                ["apt-get", *command], check=False, env=environment, stdout=subprocess.DEVNULL
+            )
+        if find_chromium() is not None:
+            return
+    print("Fetching Chromium for the browser tests ...", flush=True)
+    libraries = ["--with-deps"] if may_install else []
+    command = [sys.executable, "-m", "playwright", "install", *libraries, "chromium"]
+    subprocess.run(command, check=False)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,18 @@ else
     fi
 fi
 
-if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "Installing python3-venv ..."
-        apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null
-    else
-        echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2
-        exit 1
-    fi
+has_venv() {
+    "$python" -c 'import ensurepip, venv' >/dev/null 2>&1
+}
+
+if ! has_venv && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing python3-venv ..."
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq python3-venv; } >/dev/null || true
+fi
+if ! has_venv; then
+    echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2
+    exit 1
 fi
 
 if ! usable "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then

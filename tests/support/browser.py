@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -14,7 +16,7 @@ _MACOS = (
 _PLAYWRIGHT_CACHES = ("~/.cache/ms-playwright", "~/Library/Caches/ms-playwright")
 _PLAYWRIGHT_PROGRAMS = (
     "chromium-*/chrome-linux*/chrome",
-    "chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium",
+    "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
 )
 
 # No background traffic; the sandbox cannot be had by root and in many containers.
@@ -30,18 +32,26 @@ ARGUMENTS = [
 
 
 def find_chromium() -> str | None:
-    """Return a Chromium's program: ``$CHROMIUM``, the system's, or Playwright's own."""
-    named = os.environ.get("CHROMIUM")
-    if named:
-        return named if Path(named).exists() else None
-    for name in _NAMES:
-        if found := shutil.which(name):
-            return found
-    for path in _MACOS:
-        if Path(path).exists():
-            return path
-    for cache in _PLAYWRIGHT_CACHES:
-        for pattern in _PLAYWRIGHT_PROGRAMS:
-            for program in sorted(Path(cache).expanduser().glob(pattern), reverse=True):
-                return str(program)
-    return None
+    """Return a Chromium that runs: ``$CHROMIUM`` if set, else the system's or Playwright's own."""
+    return next((program for program in _candidates() if _runs(program)), None)
+
+
+def _candidates() -> Iterator[str]:
+    if named := os.environ.get("CHROMIUM"):
+        yield named
+        return
+    yield from filter(None, map(shutil.which, _NAMES))
+    yield from _MACOS
+    for cache in (os.environ.get("PLAYWRIGHT_BROWSERS_PATH"), *_PLAYWRIGHT_CACHES):
+        for pattern in _PLAYWRIGHT_PROGRAMS if cache else ():
+            found = Path(str(cache)).expanduser().glob(pattern)
+            yield from map(str, sorted(found, reverse=True))
+
+
+def _runs(program: str) -> bool:
+    # Ubuntu has a program of that name that only says how to install the browser.
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0
