@@ -9,7 +9,18 @@ from flask import Flask
 
 from config import Settings
 from omnifund.store import RedisClient
-from web import errors, formats, layout, limits, notices, operations, pages, security, sign_in
+from web import (
+    errors,
+    formats,
+    inspector,
+    layout,
+    limits,
+    notices,
+    operations,
+    pages,
+    security,
+    sign_in,
+)
 from web.integration import Integration
 from web.redis_client import connect
 from web.sessions import SealedRedisSessionInterface
@@ -49,6 +60,7 @@ def create_app(
     layout.init_app(app, settings)
     formats.register(app)
     notices.init_app(app)
+    inspector.init_app(app, settings)
     errors.init_app(app)
     security.init_app(app, settings)
     if settings.rate_limits:

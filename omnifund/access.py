@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from omnifund import trace
 from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
@@ -29,6 +30,7 @@ from omnifund.events import Event, Observer, ignore
 from omnifund.gateway import Gateway
 from omnifund.sealing import fingerprint
 from omnifund.token import Token
+from omnifund.trace import Check
 from omnifund.vault import Record, Turn, Vault
 
 WAIT_SECONDS: Final = 5.0
@@ -147,6 +149,7 @@ class Access:
         except GrantRejected:
             return self._rejected(handle, stale, turn)
         except OmniFundError as error:
+            trace.failed(error)
             self._note(Event.REFRESH_FAILED, handle, reason=type(error).__name__)
             self._vault.give_back_turn(handle, turn, failed_for_ms=FAILURE_PAUSE_SECONDS * 1000)
             raise
@@ -168,6 +171,7 @@ class Access:
                     return fresh
                 self._sleep(_POLL_SECONDS)
         if saved:
+            trace.checked(Check.SAVED_ONCE)
             self._note(Event.REFRESH_SUCCEEDED, handle)
             return fresh
         self._note(Event.REFRESH_SUPERSEDED, handle)

@@ -9,7 +9,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
 
+from omnifund import trace
 from omnifund.errors import OmniFundNonsense, OmniFundUnavailable
+from omnifund.trace import Check
 from omnifund.transport import Answer
 
 DEFAULT_RETRY_AFTER: Final = 5
@@ -27,10 +29,10 @@ def read_token_answer(answer: Answer, *, now: float) -> Mapping[str, Any]:
     """
     raise_if_unavailable(answer, now=now)
     payload = read_json_object(answer)
-    refused = isinstance(payload.get("error"), str)
-    if answer.status == 200 and "error" not in payload:
-        return payload
-    if 400 <= answer.status < 500 and refused:
+    granted = answer.status == 200 and "error" not in payload
+    refused = 400 <= answer.status < 500 and isinstance(payload.get("error"), str)
+    if granted or refused:
+        trace.checked(Check.STATUS)
         return payload
     raise OmniFundNonsense("OmniFund's token answer fits neither success nor refusal")
 
@@ -55,6 +57,7 @@ def read_json_object(answer: Answer) -> Mapping[str, Any]:
         raise OmniFundNonsense("OmniFund's answer is not valid JSON") from None
     if not isinstance(payload, dict):
         raise OmniFundNonsense("OmniFund's answer is not a JSON object")
+    trace.checked(Check.JSON)
     return payload
 
 

@@ -14,9 +14,11 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from omnifund import trace
 from omnifund.access import Access
 from omnifund.answers import raise_if_unavailable, read_json_object
 from omnifund.errors import AccessForbidden, OmniFundNonsense, RecordNotFound
+from omnifund.trace import Check
 from omnifund.transport import Answer, Transport
 from omnifund.vault import Record
 
@@ -128,6 +130,7 @@ class Api:
         return _payload(answer, now=self._clock())
 
     def _send(self, target: str, record: Record) -> Answer:
+        trace.checked(Check.OWN_ORIGIN, of_next=True)
         # "Bearer" whatever token_type's spelling was: OmniFund's server compares case sensitively.
         return self._transport.send(
             "GET",
@@ -148,6 +151,7 @@ def _payload(answer: Answer, *, now: float) -> Mapping[str, Any]:
         raise RecordNotFound("OmniFund's API knows no such record")
     if answer.status != 200:
         raise OmniFundNonsense(f"OmniFund's API answered {answer.status}")
+    trace.checked(Check.API_STATUS)
     return read_json_object(answer)
 
 

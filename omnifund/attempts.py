@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Self
 
+from omnifund import trace
 from omnifund.errors import AttemptInvalid
 from omnifund.sealing import Keyring, Unreadable, fingerprint
 from omnifund.store import Command, Store
+from omnifund.trace import Check
 
 ATTEMPT_SECONDS: Final = 600
 """How long a merchant may take on OmniFund's pages."""
@@ -97,7 +99,9 @@ class Attempts:
         for name, value in cookies.items():
             if name.startswith(self._prefix) and name.endswith("_" + tag):
                 attempt = self._open(state, value)
+                trace.checked(Check.STATE_MATCHED)
                 if -CLOCK_SKEW_SECONDS <= now - attempt.started_at <= ATTEMPT_SECONDS:
+                    trace.checked(Check.ATTEMPT_IN_TIME)
                     return attempt
                 raise AttemptInvalid("the sign-in attempt has expired")
         raise AttemptInvalid("no sign-in attempt of this browser has this state")
@@ -128,6 +132,7 @@ class Attempts:
             ("SET", key, mine, "NX", "EX", ATTEMPT_SECONDS + CLOCK_SKEW_SECONDS), ("GET", key)
         )
         if holder == mine:
+            trace.checked(Check.ATTEMPT_UNUSED)
             return Claim.WON, None
         try:
             handle = self._keyring.open(holder or b"", secret=attempt.state, name=key)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from omnifund import trace
 from omnifund.attempts import Attempt
 from omnifund.errors import (
     AccessDenied,
@@ -20,6 +21,7 @@ from omnifund.errors import (
     CallbackMalformed,
     OmniFundUnavailable,
 )
+from omnifund.trace import Check
 
 Query = Sequence[tuple[str, str]]
 """The query's parameters in order, decoded, repeated ones included."""
@@ -58,8 +60,11 @@ def read(query: Query, attempt: Attempt, *, issuer: str) -> AuthorizationCode:
     if len(codes) > 1 or len(errors) > 1 or len(issuers) > 1:
         # RFC 6749 §3.1: parameters must not be included more than once.
         raise CallbackMalformed("a parameter of the callback is repeated")
+    trace.checked(Check.NOTHING_REPEATED)
     if issuers and issuers[0] != issuer:
         raise CallbackMalformed("the callback comes from another authorization server")
+    if issuers:
+        trace.checked(Check.ISSUER)
     if codes and errors:
         raise CallbackMalformed("the callback says both yes and no")
     if _values(query, "access_token") or _values(query, "id_token"):
@@ -69,6 +74,7 @@ def read(query: Query, attempt: Attempt, *, issuer: str) -> AuthorizationCode:
         raise _refusal(errors[0])
     if not codes or len(codes[0]) > MAX_CODE_LENGTH or _CODE.fullmatch(codes[0]) is None:
         raise CallbackMalformed("the callback has no usable code")
+    trace.checked(Check.ALLOWED)
     return AuthorizationCode(codes[0], attempt)
 
 

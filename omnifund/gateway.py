@@ -20,6 +20,7 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from requests.adapters import BaseAdapter
 
+from omnifund import trace
 from omnifund.answers import read_token_answer, short_code
 from omnifund.attempts import Attempt
 from omnifund.callback import AuthorizationCode
@@ -33,6 +34,7 @@ from omnifund.errors import (
 )
 from omnifund.events import Event, Observer, ignore
 from omnifund.token import Token
+from omnifund.trace import Check
 from omnifund.transport import Answer, Transport
 
 MAX_TOKEN_ANSWER_BYTES: Final = 64 * 1024
@@ -94,8 +96,10 @@ class Gateway:
         Call it once for each code: whatever it raises, the code must not be sent again.
         """
         params = {"code": code.value, "redirect_uri": self._redirect_uri}
+        trace.checked(Check.REDIRECT_URI_SENT, of_next=True)
         if code.attempt.code_verifier:
             params["code_verifier"] = code.attempt.code_verifier
+            trace.checked(Check.VERIFIER_SENT, of_next=True)
         payload = self._request_token("authorization_code", **params)
         return Token.from_response(payload, now=self._clock())
 
@@ -114,7 +118,9 @@ class Gateway:
         """
         # Not Authlib's refresh_token(): that one acts on a token that it keeps to itself.
         payload = self._request_token("refresh_token", refresh_token=token.refresh_token)
-        return Token.from_response(payload, now=self._clock(), previous=token)
+        fresh = Token.from_response(payload, now=self._clock(), previous=token)
+        trace.changed(token.secrets, fresh.secrets)
+        return fresh
 
     def _request_token(self, grant_type: str, **params: Any) -> Mapping[str, Any]:
         """Send one token request. Raises what the package's ``errors`` name, and nothing else."""
@@ -127,6 +133,7 @@ class Gateway:
         try:
             payload = self._fetch(grant_type, params)
         except OmniFundError as error:
+            trace.failed(error)
             note(type(error).__name__)
             if isinstance(error, OmniFundTooSlow) or getattr(error, "sent", False):
                 self._observe(Event.TOKEN_AMBIGUOUS, grant=grant_type)
@@ -191,6 +198,7 @@ class _Adapter(BaseAdapter):
     ) -> requests.Response:
         if request.path_url != self._url_path:
             raise requests.exceptions.InvalidURL("only the token endpoint itself is called")
+        trace.checked(Check.CREDENTIALS_IN_BODY, of_next=True)
         answer = self._transport.send(
             request.method or "POST",
             self._path,

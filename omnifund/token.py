@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from omnifund import trace
 from omnifund.errors import OmniFundNonsense
+from omnifund.trace import Check
 
 DEFAULT_LIFETIME: Final = 300
 """Seconds that a token is believed to live when the answer does not say (RFC 6749 §5.1)."""
@@ -48,6 +50,12 @@ class Token:
         """The only type that can be here (RFC 6750)."""
         return "Bearer"
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What must never be shown, by name."""
+        found = {"access_token": self.access_token, "refresh_token": self.refresh_token}
+        return {name: value for name, value in found.items() if value is not None}
+
     @classmethod
     def from_response(
         cls,
@@ -67,6 +75,9 @@ class Token:
         # §5.1: the type's name is case insensitive.
         if not isinstance(token_type, str) or token_type.lower() != "bearer":
             raise OmniFundNonsense("the token answer has no token_type that this app understands")
+        trace.checked(Check.TOKEN_TYPE)
+        access_token = _secret(payload.get("access_token"), "access_token")
+        trace.checked(Check.ACCESS_TOKEN)
         refresh_token = payload.get("refresh_token")
         if refresh_token in (None, ""):
             # RFC 6749 §6: the server may leave out a new refresh token; the old one stays good.
@@ -74,7 +85,7 @@ class Token:
         else:
             refresh_token = _secret(refresh_token, "refresh_token")
         return cls(
-            access_token=_secret(payload.get("access_token"), "access_token"),
+            access_token=access_token,
             refresh_token=refresh_token,
             obtained_at=int(now),
             expires_at=int(now) + _lifetime(payload.get("expires_in")),
@@ -121,13 +132,16 @@ def _lifetime(value: object) -> int:
     # bool is an int in Python, but `true` is no number of seconds.
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise OmniFundNonsense("the token answer's expires_in is not a number of seconds")
+    trace.checked(Check.EXPIRY)
     return int(max(0, min(value, MAX_LIFETIME)))
 
 
 def _scope(value: object, assumed: str | None) -> str | None:
     # RFC 6749 §5.1: a scope that is not named is the one that was asked for; OmniFund sends null.
     if value is None:
+        trace.checked(Check.SCOPE)
         return assumed
     if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
         raise OmniFundNonsense("the token answer's scope is not a text")
+    trace.checked(Check.SCOPE)
     return value or assumed

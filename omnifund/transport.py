@@ -26,7 +26,9 @@ import urllib3
 import urllib3.connection
 from urllib3 import exceptions
 
+from omnifund import trace
 from omnifund.errors import OmniFundError, OmniFundNonsense, OmniFundTooSlow, OmniFundUnavailable
+from omnifund.trace import Check
 
 TOTAL_TIMEOUT: Final = 15.0
 """Seconds that one exchange may take, from connecting to the body's last byte."""
@@ -111,6 +113,10 @@ class Transport:
         """
         started = time.monotonic()
         _progress.sent = False
+        recording = trace.current()
+        exchange = recording and recording.add(
+            "omnifund", method, self.base_url + path, headers=headers, body=body
+        )
         try:
             try:
                 response = self._open(method, path, headers, body)
@@ -125,6 +131,9 @@ class Transport:
         finally:
             # Unless it was read to its end, the connection is of no further use.
             response.close()
+        if recording and exchange:
+            recording.answer(exchange, response.status, response.headers, content)
+            trace.checked(Check.COMPLETE)
         return Answer(
             response.status, response.headers, content, seconds=time.monotonic() - started
         )

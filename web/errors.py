@@ -12,7 +12,7 @@ from flask import Flask, g, jsonify, make_response, render_template, request, ur
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund import errors
+from omnifund import errors, trace
 from omnifund.events import Event
 from web import visitor
 from web.integration import integration
@@ -187,6 +187,7 @@ def init_app(app: Flask) -> None:
 
 def _sign_in_again(error: errors.SignInRequired) -> BaseResponse:
     """The connection has ended: remove what is left of it, sign in, come back to this page."""
+    trace.failed(error)
     visitor.sign_out(Event.SIGNED_OUT, reason=error.reason)
     response = visitor.to_sign_in()
     notify(response, "connection_ended")
@@ -194,6 +195,7 @@ def _sign_in_again(error: errors.SignInRequired) -> BaseResponse:
 
 
 def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
+    trace.failed(error)
     problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     signing_in = request.blueprint == "sign_in" and request.endpoint != "sign_in.logout"
     if signing_in:

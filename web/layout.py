@@ -28,7 +28,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         "environment": settings.omnifund_environment,
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
         "password_grant": settings.password_grant,
-        "inspector": False,
+        "inspector": settings.flow_inspector,
+        "navigation": _navigation(settings),
         "static_url": urls.__getitem__,
     }
 
@@ -44,6 +45,18 @@ def init_app(app: Flask, settings: Settings) -> None:
             if request.args.get("v") == versions.get(name):
                 response.headers["Cache-Control"] = f"public, max-age={_ONE_YEAR}, immutable"
         return response
+
+
+def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return the endpoints and labels of the header's links."""
+    pages = [
+        ("pages.dashboard", "Dashboard"),
+        ("pages.customers", "Customers"),
+        ("pages.transactions", "Transactions"),
+    ]
+    if settings.flow_inspector:
+        pages.append(("inspector.inspector", "Inspector"))
+    return tuple(pages)
 
 
 def _versions(folder: Path) -> dict[str, str]:

@@ -29,6 +29,7 @@ from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
 from omnifund.sealing import Unreadable, fingerprint
 from omnifund.store import Command
+from web import recording
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.integration import Integration
 
@@ -170,8 +171,10 @@ class SealedRedisSessionInterface(RedisSessionInterface):
     def _read_stored(self, session: MerchantSession, sid: str) -> dict[str, Any] | None:
         """Return the stored session's data, or ``None`` when ``sid`` is no live session."""
         key, idle = self._get_store_id(sid), self.idle_seconds
-        sealed, sealed_token = self._parts.store.execute(
-            ("GETEX", key, "EX", idle), ("GETEX", self._parts.vault.key(sid), "EX", idle)
+        sealed, sealed_token, *_ = self._parts.store.execute(
+            ("GETEX", key, "EX", idle),
+            ("GETEX", self._parts.vault.key(sid), "EX", idle),
+            *recording.expire_commands(sid, idle),
         )
         if sealed is None:
             return None
@@ -182,7 +185,11 @@ class SealedRedisSessionInterface(RedisSessionInterface):
             return None
         # The absolute limit lies inside the sealed record: activity cannot move it.
         if self._parts.clock() >= data["signed_in_at"] + self._lifetime:
-            self._parts.store.execute(self.remove_command(sid), self._parts.vault.forget(sid))
+            self._parts.store.execute(
+                self.remove_command(sid),
+                self._parts.vault.forget(sid),
+                *recording.forget_commands(sid),
+            )
             self._parts.observe(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
         session.sid, session.sealed_token = sid, sealed_token

@@ -13,7 +13,7 @@ from omnifund.attempts import ATTEMPT_SECONDS, Attempt, Claim
 from omnifund.callback import read, state_of
 from omnifund.errors import AttemptInvalid, GrantRejected
 from omnifund.events import Event
-from web import visitor
+from web import recording, visitor
 from web.cookies import delete_cookie, set_cookie
 from web.integration import Integration, integration
 from web.next_path import safe_next_path
@@ -51,6 +51,7 @@ def callback() -> BaseResponse:
     parts = integration()
     query = list(request.args.items(multi=True))
     attempt = parts.attempts.find(state_of(query), request.cookies, now=parts.clock())
+    recording.retell_start(attempt, login)
     claim, handle = parts.attempts.claim(attempt)
     if claim is not Claim.WON:
         return _repeated(handle)
@@ -93,6 +94,7 @@ def logout() -> BaseResponse:
         check_csrf()
         visitor.sign_out()
     response = redirect(url_for("pages.landing"), code=303)
+    recording.forget_in_browser(response)
     notify(response, "signed_out")
     return response
 

@@ -12,8 +12,11 @@ from flask import current_app, redirect, request, session, url_for
 from omnifund.attempts import Attempt
 from omnifund.events import Event
 from omnifund.sealing import fingerprint
+from omnifund.store import Command
 from omnifund.token import Token
+from omnifund.trace import Recording
 from omnifund.vault import Record
+from web import recording
 from web.integration import integration
 from web.next_path import safe_next_path
 from web.sessions import MerchantSession, SealedRedisSessionInterface, new_csrf_token
@@ -71,12 +74,19 @@ def sign_in(token: Token, *, attempt: Attempt | None = None, workflow: str) -> N
     ]
     if attempt is not None:
         commands.append(parts.attempts.finish(attempt, sid))
+    next_path = attempt.next_path if attempt else url_for("pages.dashboard")
+    commands += recording.sign_in_commands(sid, next_path, sessions.idle_seconds)
     # Whatever session the browser had is dead from here on, also if a thief has its cookie.
     if (earlier := sessions.presented_sid(request)) is not None:
-        commands += [sessions.remove_command(earlier), parts.vault.forget(earlier)]
+        commands += _remove_commands(earlier)
     parts.store.execute(*commands)
     _session().start(sid, data)
     parts.observe(Event.SIGN_IN_SUCCEEDED, workflow=workflow, session=fingerprint(sid))
+
+
+def session_key(handle: str) -> str:
+    """Return the name of the session's key in Redis."""
+    return str(_sessions().remove_command(handle)[1])
 
 
 def resume(handle: str) -> None:
@@ -84,14 +94,32 @@ def resume(handle: str) -> None:
     _session().start(handle, {})
 
 
+def keep(page: Recording) -> None:
+    """Keep what this page has said to OmniFund in the visitor's session, if they have one.
+
+    Raises ``StoreUnavailable``.
+    """
+    sid = _session().sid
+    if sid is not None:
+        integration().store.execute(recording.page_command(sid, page))
+
+
 def sign_out(event: Event = Event.SIGNED_OUT, **facts: Any) -> None:
     """End the session in Redis and in the browser. Raises ``StoreUnavailable``."""
     parts, sessions = integration(), _sessions()
     sid = sessions.presented_sid(request)
     if sid is not None:
-        parts.store.execute(sessions.remove_command(sid), parts.vault.forget(sid))
+        parts.store.execute(*_remove_commands(sid))
         parts.observe(event, session=fingerprint(sid), **facts)
     _session().end()
+
+
+def _remove_commands(sid: str) -> list[Command]:
+    return [
+        _sessions().remove_command(sid),
+        integration().vault.forget(sid),
+        *recording.forget_commands(sid),
+    ]
 
 
 def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:

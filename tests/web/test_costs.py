@@ -30,7 +30,16 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def running(redis_url: str) -> Iterator[Rig]:
     """The app with its limits on, warm: its connections are there already."""
-    with rig(redis_url, rate_limits=True) as app:
+    with rig(redis_url, rate_limits=True, flow_inspector=False) as app:
+        merchant = app.merchant()
+        merchant.get("/customers")
+        yield app
+
+
+@pytest.fixture
+def inspected(redis_url: str) -> Iterator[Rig]:
+    """The same with the inspector on."""
+    with rig(redis_url, rate_limits=True, flow_inspector=True) as app:
         merchant = app.merchant()
         merchant.get("/customers")
         yield app
@@ -56,13 +65,27 @@ def test_a_signed_in_page_costs_one_round_trip_at_most(
     assert round_trips(redis_url, lambda: merchant.get(path)) == trips
 
 
+@pytest.mark.parametrize(
+    ("path", "trips"), [("/dashboard", 1), ("/session", 1), ("/customers", 2), ("/transactions", 2)]
+)
+def test_the_inspector_costs_one_more_where_something_is_said(
+    inspected: Rig, redis_url: str, path: str, trips: int
+) -> None:
+    merchant = inspected.merchant()
+    assert round_trips(redis_url, lambda: merchant.get(path)) == trips
+
+
 @pytest.mark.parametrize("path", ["/", "/login", "/login/password", "/session", "/callback"])
 def test_a_stranger_costs_redis_nothing(running: Rig, redis_url: str, path: str) -> None:
     assert round_trips(redis_url, lambda: Merchant(running).get(path)) == 0
 
 
-def test_a_sign_in_costs_three_round_trips(running: Rig, redis_url: str) -> None:
+@pytest.mark.parametrize("app", ["running", "inspected"])
+def test_a_sign_in_costs_three_round_trips(
+    app: str, redis_url: str, request: pytest.FixtureRequest
+) -> None:
     """Claim, save, and the page that it leads to."""
+    running: Rig = request.getfixturevalue(app)
 
     def sign_in() -> None:
         merchant = Merchant(running)

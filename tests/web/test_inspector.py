@@ -1,0 +1,264 @@
+"""``/inspector``: what it shows, to whom, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from omnifund.trace import ROOT
+from tests.support.rig import Merchant, Rig, rig
+from tests.support.stack import PASSWORD, Person, Stack, query_of, running_stack
+from web.recording import FAILED_SECONDS, MAX_COOKIE_CHARACTERS, MAX_RECORDINGS
+
+
+@pytest.fixture
+def running(redis_url: str) -> Iterator[Rig]:
+    with rig(redis_url) as app:
+        yield app
+
+
+def recordings(visitor: Person | Merchant) -> list[dict[str, Any]]:
+    """The visitor's recordings as they download them, the latest first."""
+    found: list[dict[str, Any]] = visitor.get("/inspector/recordings.json").json()["recordings"]
+    return found
+
+
+def said(recording: dict[str, Any]) -> list[str]:
+    """What each message of a recording is for."""
+    return [
+        exchange["fields"].get("grant_type", exchange["step"])
+        if exchange["step"] == "omnifund"
+        else exchange["step"]
+        for exchange in recording["exchanges"]
+    ]
+
+
+def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> None:
+    person.sign_in()
+    (recording,) = recordings(person)
+    assert said(recording) == ["login", "authorize", "callback", "authorization_code"]
+    assert recording["problem"] == ""
+    login, authorize, callback, exchange = recording["exchanges"]
+    assert login["status"] == 302
+    assert set(login["checks"]) == {"STATE_FRESH", "CHALLENGE_SENT", "NEXT_IS_LOCAL"}
+    assert authorize["fields"]["code_challenge_method"] == "S256"
+    assert {"STATE_MATCHED", "ATTEMPT_UNUSED", "ALLOWED", "NEW_SESSION"} <= set(callback["checks"])
+    assert callback["status"] == 303
+    assert {"VERIFIER_SENT", "REDIRECT_URI_SENT", "TOKEN_TYPE", "EXPIRY"} <= set(exchange["checks"])
+    assert exchange["status"] == 200
+    assert exchange["answer_fields"]["expires_in"] == "3600"
+    # The same secret has the same mark wherever it appears.
+    assert authorize["fields"]["state"] == callback["fields"]["state"]
+    assert callback["fields"]["code"] == exchange["fields"]["code"]
+
+
+def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(person: Person) -> None:
+    person.sign_in()
+    person.get("/customers")
+    person.press("/dashboard", "/token/refresh")
+    found = recordings(person)
+    assert said(found[0])[:2] == ["refresh", "refresh_token"]
+    before_after = found[0]["changed"]
+    assert set(before_after) == {"access_token", "refresh_token"}
+    assert all(before != after for before, after in before_after.values())
+    assert ["page", "omnifund"] in [said(each) for each in found]
+    page = person.get("/inspector").text
+    assert "Before and after the refresh" in page
+    assert page.count(">yes<") == 2
+
+
+def test_a_refresh_that_happens_by_itself_is_told_with_the_page(person: Person) -> None:
+    person.sign_in()
+    person.stack.clock.advance(3600)
+    person.get("/customers")
+    assert said(recordings(person)[0]) == ["page", "refresh_token", "omnifund"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"), [("rejected", "AccessDenied"), ("accepted", "GrantRejected")]
+)
+def test_a_failed_sign_in_can_be_looked_at_without_a_session(
+    person: Person, answer: str, problem: str
+) -> None:
+    callback = person.authorize(answer=answer)
+    if problem == "GrantRejected":
+        person.stack.clock.advance(60)
+    assert person.get(callback).status_code in (400, 403)
+    page = person.get("/inspector")
+    assert page.status_code == 200
+    assert problem in page.text
+    assert recordings(person)[0]["problem"].startswith(problem)
+    # Nobody else sees it, and it does not stay for ever.
+    assert person.stack.person().get("/inspector").status_code == 302
+    person.stack.clock.advance(FAILED_SECONDS + 1)
+    assert person.get("/inspector").status_code == 302
+
+
+def test_a_refused_password_is_told_without_the_password(person: Person) -> None:
+    """G6"""
+    fields = {"username": "somebody-else", "password": "wrong-pw-canary"}
+    person.press("/login/password", "/login/password", **fields)
+    page = person.get("/inspector")
+    assert page.status_code == 200
+    assert not any(value in page.text for value in fields.values())
+
+
+def test_a_stranger_is_asked_to_sign_in_and_comes_back(person: Person) -> None:
+    answer = person.get("/inspector")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/login?next=/inspector"
+
+
+def test_it_is_off_outside_local_and_then_leaves_nothing_behind(redis_url: str) -> None:
+    with running_stack(redis_url, flow_inspector=False) as stack:
+        person = stack.person()
+        for path in ("/inspector", "/inspector/recordings.json"):
+            assert person.get(path).status_code == 404
+        person.get(person.authorize(answer="rejected"))
+        assert person.browser.cookies.get("omnifund_trace") is None
+        person.sign_in()
+        person.get("/customers")
+        assert person.get("/inspector").status_code == 404
+        assert "Inspector" not in person.get("/dashboard").text
+        with redis.Redis.from_url(redis_url) as client:
+            assert len(client.keys("omnifund:{*")) == 2
+
+
+def test_no_secret_is_on_the_page_in_the_download_or_in_the_cookie(
+    stack: Stack, person: Person
+) -> None:
+    """D1, D3"""
+    denied = person.authorize(answer="rejected")
+    person.get(denied)
+    cookie = person.browser.cookies["omnifund_trace"]
+    shown = person.get("/inspector").text + person.get("/inspector/recordings.json").text
+    callback = person.authorize()
+    person.get(callback)
+    person.get("/customers")
+    person.press("/dashboard", "/token/refresh")
+    for recording in recordings(person):
+        shown += person.get(f"/inspector?show={recording['id']}").text
+    shown += person.get("/inspector/recordings.json").text
+    handle = person.browser.cookies["omnifund_session"]
+    token = stack.app.extensions["omnifund"].vault.load(handle).token
+    customer = person.get("/customers").text
+    names = re.findall(r"<th scope=\"row\"[^>]*>\s*(\w{5,})", customer)
+    assert names
+    for secret in (
+        *(token.access_token, token.refresh_token, handle, PASSWORD),
+        *(query_of(callback)["code"], query_of(callback)["state"], query_of(denied)["state"]),
+        stack.settings.omnifund_client_secret.get_secret_value(),
+        stack.settings.secret_key.get_secret_value(),
+        *names,
+    ):
+        assert secret not in shown
+        assert secret not in cookie
+
+
+def test_one_visitor_never_sees_anothers_recording(stack: Stack) -> None:
+    """D6"""
+    one, other = stack.person(), stack.person()
+    one.sign_in()
+    other.sign_in()
+    one.get("/customers")
+    ids = {each["id"] for each in recordings(one)}
+    assert not ids & {each["id"] for each in recordings(other)}
+    assert not any(id_ in other.get(f"/inspector?show={id_}").text for id_ in ids)
+
+
+def test_it_is_bounded_and_the_sign_in_stays(running: Rig) -> None:
+    merchant = running.merchant()
+    for _ in range(MAX_RECORDINGS + 5):
+        merchant.get("/customers")
+    found = recordings(merchant)
+    assert len(found) == MAX_RECORDINGS
+    assert "authorization_code" in said(found[-1])
+
+
+def test_its_cookie_is_bounded(person: Person) -> None:
+    """A5"""
+    state = query_of(person.authorize())["state"]
+    person.get(f"/callback?state={state}&error=x&error_description={'<long> ' * 2000}")
+    cookie = person.browser.cookies["omnifund_trace"]
+    assert len(cookie) <= MAX_COOKIE_CHARACTERS
+    assert "AuthorizationRefused" in person.get("/inspector").text
+
+
+def test_signing_out_removes_it(person: Person) -> None:
+    """F3"""
+    person.get(person.authorize(answer="rejected"))
+    person.sign_in()
+    person.get("/customers")
+    person.press("/dashboard", "/logout")
+    assert person.get("/inspector").status_code == 302
+    with redis.Redis.from_url(person.stack.redis_url) as client:
+        assert client.keys("omnifund:{*") == []
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"\x80\x04.", b"cos\nsystem\n(S'true'\ntR."])
+def test_a_recording_that_was_altered_is_left_out(person: Person, value: bytes) -> None:
+    """D4"""
+    person.sign_in()
+    with redis.Redis.from_url(person.stack.redis_url) as client:
+        (name,) = client.keys("omnifund:{*:trace")
+        client.lset(name, 0, value)
+    assert recordings(person) == []
+    assert person.get("/inspector").status_code == 200
+
+
+@pytest.mark.parametrize("value", ["", "x", "é", "A" * 6000])
+def test_a_cookie_that_was_altered_is_left_out(person: Person, value: str) -> None:
+    """D4"""
+    header = {"Cookie": f"omnifund_trace={value}".encode()}
+    assert person.get("/inspector", headers=header).status_code == 302
+
+
+def test_the_source_lines_are_those_that_ran(person: Person) -> None:
+    person.sign_in()
+    page = person.get("/inspector").text
+    places = set(re.findall(r"<figcaption><code>([\w/.]+):(\d+)</code>", page))
+    assert {file for file, _ in places} >= {"omnifund/gateway.py", "web/sign_in.py"}
+    for file, line in places:
+        source = (ROOT / file).read_text().splitlines()[int(line) - 1]
+        assert source.strip(), f"{file}:{line} is empty"
+    names = {Path(file).parts[0] for file, _ in places}
+    assert names <= {"omnifund", "web"}
+
+
+def test_each_check_is_proved_by_a_line_that_names_it(person: Person) -> None:
+    person.sign_in()
+    for recording in recordings(person):
+        for exchange in recording["exchanges"]:
+            for name, frame in exchange["checks"].items():
+                assert (ROOT / frame["file"]).is_file(), name
+
+
+def test_commands_to_copy_hold_variables_in_place_of_secrets(person: Person) -> None:
+    person.sign_in()
+    page = person.get("/inspector").text
+    assert "code_verifier=$CODE_VERIFIER" in page
+    assert "client_secret=$OMNIFUND_CLIENT_SECRET" in page
+    assert "http --form POST" in page.replace(" \\\n  ", " ")
+
+
+def test_who_holds_what_names_no_contents(person: Person) -> None:
+    person.sign_in()
+    page = person.get("/inspector").text
+    with redis.Redis.from_url(person.stack.redis_url) as client:
+        for key in client.keys("omnifund:{*"):
+            assert key.decode() in page
+    assert "omnifund_session" in page
+    assert "HttpOnly, SameSite=Lax, Path=/" in page
+
+
+def test_the_download_is_a_file_and_says_where_it_is_from(person: Person) -> None:
+    person.sign_in()
+    answer = person.get("/inspector/recordings.json")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert json.loads(answer.text)["environment"] == "local"
