@@ -13,6 +13,7 @@ from web import (
     errors,
     formats,
     inspector,
+    lab,
     layout,
     limits,
     notices,
@@ -61,6 +62,7 @@ def create_app(
     formats.register(app)
     notices.init_app(app)
     inspector.init_app(app, settings)
+    lab.init_app(app, settings)
     errors.init_app(app)
     security.init_app(app, settings)
     if settings.rate_limits:

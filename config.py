@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     pkce: bool = True
     password_grant: bool = _ON_IN_LOCAL
     flow_inspector: bool = _ON_IN_LOCAL
+    demo_control: Path | None = None
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limits: bool = True
@@ -147,6 +148,13 @@ class Settings(BaseSettings):
         # Werkzeug's debugger runs any code that a visitor types.
         if value and not _is_local(info):
             raise ValueError("must be off unless OMNIFUND_ENVIRONMENT is local")
+        return value
+
+    @field_validator("demo_control")
+    @classmethod
+    def _no_demo_outside_local(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not _is_local(info):
+            raise ValueError("is for the demo only, with OMNIFUND_ENVIRONMENT=local")
         return value
 
     @field_validator("omnifund_base_url")

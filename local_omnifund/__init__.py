@@ -14,10 +14,11 @@ from flask import Flask
 from jinja2 import StrictUndefined
 from redis.exceptions import RedisError
 
-from local_omnifund import api, authorize, errors, login, portal, sessions, token
+from local_omnifund import api, authorize, errors, fault_pages, login, portal, sessions, token
 from local_omnifund.context import EXTENSION, Services
 from local_omnifund.data import Books
 from local_omnifund.demo import Clients
+from local_omnifund.faults import Faults
 from local_omnifund.merchants import Merchants
 from local_omnifund.oauth import OmniFundServer
 from local_omnifund.settings import Settings
@@ -40,11 +41,15 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
 
-    store = Store(connect(settings.redis_url), clock)
+    redis = connect(settings.redis_url)
+    store = Store(redis, clock)
+    faults = Faults(redis, on=settings.faults)
     clients = Clients(store, settings)
     merchants = Merchants(settings.merchant_password)
-    server = OmniFundServer(store, clients, merchants)
-    app.extensions[EXTENSION] = Services(settings, store, clients, merchants, server, Books(clock))
+    server = OmniFundServer(store, clients, merchants, faults, pace=settings.fault_pace)
+    app.extensions[EXTENSION] = Services(
+        settings, store, clients, merchants, faults, server, Books(clock)
+    )
 
     for blueprint in (
         authorize.blueprint,
@@ -52,18 +57,20 @@ def create_app(
         api.blueprint,
         login.blueprint,
         portal.blueprint,
+        fault_pages.blueprint,
     ):
         app.register_blueprint(blueprint)
     errors.init_app(app)
     sessions.init_app(app)
-    _init_templates(app)
+    _init_templates(app, settings)
     _prepare_demo_client(app, clients)
     return app
 
 
-def _init_templates(app: Flask) -> None:
+def _init_templates(app: Flask, settings: Settings) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.globals["csrf_token"] = sessions.csrf_token
+    app.jinja_env.globals["faults_on"] = settings.faults
     app.jinja_env.filters["dollars"] = lambda amount: f"${float(amount):,.2f}"
     app.jinja_env.filters["day"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime(
         "%b %d, %Y"

@@ -10,17 +10,21 @@ from urllib.parse import quote, urlencode
 from authlib.integrations.flask_oauth2 import ResourceProtector, current_token
 from authlib.oauth2.rfc6750 import BearerTokenValidator
 from flask import Blueprint, Response, abort, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import Forbidden, HTTPException
 
 from local_omnifund.context import services
 from local_omnifund.data import Book, Record
+from local_omnifund.faults import ALL, AT_API, Fault, grant_scope
+from local_omnifund.misbehaviour import instead_of_data
 from local_omnifund.models import Token
 from local_omnifund.oauth import JSON_HEADERS, OmniFundError
 
 PAGE_SIZE = 30
+INVALID_TOKEN = "The access token provided is invalid."
+EXPIRED_TOKEN = "The access token provided has expired."
 JSON_LD = "application/ld+json; charset=utf-8"
 
-Test = Callable[[Record], bool]
+Test = Callable[[Record], bool] | None
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 
@@ -34,9 +38,21 @@ class BearerToken(BearerTokenValidator):
     def validate_token(self, token: Token | None, scopes: object, request: object) -> None:
         # A deactivated client takes its tokens with it.
         if token is None or services().clients.find_active(token.client_id) is None:
-            raise OmniFundError("invalid_grant", "The access token provided is invalid.")
+            raise OmniFundError("invalid_grant", INVALID_TOKEN)
         if services().store.now() > token.expires_at:
-            raise OmniFundError("invalid_grant", "The access token provided has expired.")
+            raise OmniFundError("invalid_grant", EXPIRED_TOKEN)
+        fault = services().faults.strike(AT_API, [ALL, *token.scopes, grant_scope(token.grant)])
+        if fault is not None:
+            _misbehave(fault, token)
+
+
+def _misbehave(fault: Fault, token: Token) -> None:
+    if fault is Fault.ACCESS_TOKEN_EXPIRED:
+        services().store.expire(token)
+        raise OmniFundError("invalid_grant", EXPIRED_TOKEN)
+    if fault is Fault.API_401:
+        raise OmniFundError("invalid_grant", INVALID_TOKEN)
+    abort(instead_of_data(fault) or hydra_error(Forbidden("Access Denied.")))
 
 
 class BearerProtector(ResourceProtector):
@@ -146,7 +162,8 @@ def _book() -> Book:
 
 def _collection(name: str, records: tuple[Record, ...], tests: list[Test]) -> Response:
     page = _page_number()
-    found = [record for record in records if all(test(record) for test in tests)]
+    wanted = [test for test in tests if test is not None]
+    found = [record for record in records if all(test(record) for test in wanted)]
     members = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     return json_ld(
         {
@@ -215,14 +232,18 @@ def _any_of(
         (key, value) for key, value in request.args.items(multi=True) if repeated.fullmatch(key)
     ]
     wanted = {parse(key, value) for key, value in values}
-    return lambda record: not wanted or (read(record) if read else record[name]) in wanted
+    if not wanted:
+        return None
+    return lambda record: (read(record) if read else record[name]) in wanted
 
 
 def _text(name: str, *, exactly: bool = False) -> Test:
     """A text filter: part of the value in any case, or the whole value when `exactly`."""
     wanted = (request.args.getlist(name)[-1:] or [""])[0].casefold()
+    if not wanted:
+        return None
     if exactly:
-        return lambda record: not wanted or record[name].casefold() == wanted
+        return lambda record: record[name].casefold() == wanted
     return lambda record: wanted in record[name].casefold()
 
 

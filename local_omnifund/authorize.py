@@ -9,6 +9,8 @@ from werkzeug.wrappers import Response
 
 from local_omnifund import sessions
 from local_omnifund.context import services
+from local_omnifund.fault_pages import remember_callback, scopes_of_request
+from local_omnifund.faults import AT_CONSENT
 from local_omnifund.login import ask_to_sign_in
 from local_omnifund.merchants import Merchant
 from local_omnifund.models import Client
@@ -52,7 +54,12 @@ def authorize() -> Response | str:
     # Only the presence of "accepted" counts; everything else is Deny.
     allowed = f"{FORM}[accepted]" in request.form
     oauth_request = OmniFundRequest("POST", parameters)
-    return services().server.decide(oauth_request, merchant if allowed else None)
+    oauth_request.scopes = scopes_of_request(parameters.get("state"))
+    if allowed and services().faults.strike(AT_CONSENT, oauth_request.scopes):
+        allowed = False
+    answer = services().server.decide(oauth_request, merchant if allowed else None)
+    remember_callback(answer)
+    return answer
 
 
 def _form_parameters() -> dict[str, str]:
@@ -100,6 +107,7 @@ def _consent_page(client: Client, merchant: Merchant, parameters: Mapping[str, s
             if name in parameters or not name.startswith("code_")
         },
         query=_query(parameters),
+        faults=services().faults.waiting(scopes_of_request(parameters.get("state"))),
     )
 
 

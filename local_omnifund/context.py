@@ -7,6 +7,7 @@ from flask import current_app
 
 from local_omnifund.data import Books
 from local_omnifund.demo import Clients
+from local_omnifund.faults import Faults
 from local_omnifund.merchants import Merchants
 from local_omnifund.oauth import OmniFundServer
 from local_omnifund.settings import Settings
@@ -23,6 +24,7 @@ class Services:
     store: Store
     clients: Clients
     merchants: Merchants
+    faults: Faults
     server: OmniFundServer
     books: Books
 

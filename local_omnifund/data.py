@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 SEED = 20_240_229
-CUSTOMERS = 60
-PROCESSED = 500
-PENDING = 40
+# How many customers, processed and scheduled transactions a merchant has.
+USUAL = (60, 500, 40)
+SIZES = {"newcomer": (0, 0, 0), "busy": (60, 10_000, 40)}
 DAY = 24 * 3600
 HISTORY_DAYS = 180
 SCHEDULE_DAYS = 45
@@ -205,15 +205,16 @@ def _book(username: str, today: int) -> Book:
     """The records for one day; `today` is its midnight in Unix seconds."""
     # Not for secrets: a generator that gives the same values for the same seed is the point.
     rng = random.Random(f"{SEED}:{username}")  # noqa: S311 - made-up data from a fixed seed
-    customers = _customers(rng)
-    processed = _processed(rng, username, customers, today)
-    pending = _pending(rng, username, customers, today)
+    customer_count, processed_count, pending_count = SIZES.get(username, USUAL)
+    customers = _customers(rng, customer_count)
+    processed = _processed(rng, username, customers, today, processed_count)
+    pending = _pending(rng, username, customers, today, pending_count)
     return Book(customers, processed, pending)
 
 
-def _customers(rng: random.Random) -> tuple[Record, ...]:
+def _customers(rng: random.Random, count: int) -> tuple[Record, ...]:
     companies = rng.sample(COMPANIES, len(COMPANIES))
-    last_names = rng.sample(LAST_NAMES, CUSTOMERS)
+    last_names = rng.sample(LAST_NAMES, count)
     number = rng.randrange(23_100_000, 23_200_000)
     customers = []
     for last_name in last_names:
@@ -280,11 +281,11 @@ def _payment_account(rng: random.Random, number: int) -> Record:
 
 
 def _processed(
-    rng: random.Random, username: str, customers: tuple[Record, ...], today: int
+    rng: random.Random, username: str, customers: tuple[Record, ...], today: int, count: int
 ) -> tuple[Record, ...]:
     moments = sorted(
         today - rng.randrange(1, HISTORY_DAYS) * DAY + rng.randrange(7 * 3600, 21 * 3600)
-        for _ in range(PROCESSED)
+        for _ in range(count)
     )
     number = rng.randrange(78_000_000, 79_000_000)
     records = []
@@ -300,9 +301,9 @@ def _processed(
 
 
 def _pending(
-    rng: random.Random, username: str, customers: tuple[Record, ...], today: int
+    rng: random.Random, username: str, customers: tuple[Record, ...], today: int, count: int
 ) -> tuple[Record, ...]:
-    moments = sorted(today + rng.randrange(1, SCHEDULE_DAYS) * DAY for _ in range(PENDING))
+    moments = sorted(today + rng.randrange(1, SCHEDULE_DAYS) * DAY for _ in range(count))
     number = rng.randrange(5_000_000, 6_000_000)
     records = []
     for moment in moments:

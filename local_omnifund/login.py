@@ -39,6 +39,7 @@ def login() -> str:
         notice=sessions.current().take_notice(),
         demo_username=MERCHANTS[0].username,
         demo_password=password if password == DEMO_MERCHANT_PASSWORD else None,
+        merchants=MERCHANTS,
     )
 
 
@@ -52,6 +53,8 @@ def login_check() -> Response:
     )
     if merchant is None:
         return _back_to_login("Invalid credentials.")
+    if merchant.is_locked:
+        return _back_to_login("Account is locked.")
     target = sessions.current().target
     sessions.start(sessions.PortalSession(username=merchant.username))
     return redirect(target or url_for("portal.home"))

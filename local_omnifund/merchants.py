@@ -1,4 +1,4 @@
-"""The merchants who can sign in: two, with made-up data, sharing one published password."""
+"""The merchants who can sign in: each stands for a situation. They share one published password."""
 
 import hmac
 from dataclasses import dataclass
@@ -13,12 +13,18 @@ class Merchant:
     username: str
     full_name: str
     business: str
+    situation: str
+    is_locked: bool = False
 
 
-# The second one shows what happens when another account signs in over the first.
 MERCHANTS = (
-    Merchant("merchant", "Jordan Reyes", "Harbor Street Studio"),
-    Merchant("second-merchant", "Priya Natarajan", "Larkspur Dental"),
+    Merchant("merchant", "Jordan Reyes", "Harbor Street Studio", "Everything works."),
+    Merchant(
+        "second-merchant", "Priya Natarajan", "Larkspur Dental", "Another account, other data."
+    ),
+    Merchant("newcomer", "Sam Whitfield", "Sam's Bike Repair", "No customers yet."),
+    Merchant("busy", "Lucia Marchetti", "Northgate Fitness", "10,000 transactions."),
+    Merchant("locked", "Theo Bakker", "Bakker Antiques", "The account is locked.", is_locked=True),
 )
 
 

@@ -58,7 +58,11 @@ class Client(ClientMixin):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationCode(AuthorizationCodeMixin):
-    """An authorization code. `key` is where it is stored; `expires_at` is in Unix seconds."""
+    """An authorization code. `key` is where it is stored; `expires_at` is in Unix seconds.
+
+    `grant` is shared by the code and every token that descends from it; `scopes` are those in which
+    faults may be armed for them.
+    """
 
     key: str
     client_id: str
@@ -67,6 +71,8 @@ class AuthorizationCode(AuthorizationCodeMixin):
     expires_at: int
     code_challenge: str | None = None
     code_challenge_method: str | None = None
+    grant: str = ""
+    scopes: tuple[str, ...] = ()
 
     def get_redirect_uri(self) -> str:
         return self.redirect_uri
@@ -77,12 +83,14 @@ class AuthorizationCode(AuthorizationCodeMixin):
 
 @dataclass(frozen=True, slots=True)
 class Token(TokenMixin):
-    """An access token or a refresh token. `expires_at` is in Unix seconds."""
+    """An access token or a refresh token. `expires_at` is in Unix seconds; the rest as above."""
 
     key: str
     client_id: str
     username: str
     expires_at: int
+    grant: str = ""
+    scopes: tuple[str, ...] = ()
 
     def check_client(self, client: Client) -> bool:
         return self.client_id == client.client_id

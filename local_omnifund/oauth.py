@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
@@ -27,7 +27,9 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from flask import Response
 
 from local_omnifund.demo import Clients
+from local_omnifund.faults import ALL, AT_CODE, AT_PASSWORD, AT_REFRESH, Fault, Faults, grant_scope
 from local_omnifund.merchants import Merchant, Merchants
+from local_omnifund.misbehaviour import instead_of_tokens, spoiled
 from local_omnifund.models import AuthorizationCode, Client, Token
 from local_omnifund.redirect_uris import with_query
 from local_omnifund.store import ACCESS_TOKEN_SECONDS, IssuedTokens, Store
@@ -45,7 +47,19 @@ KNOWN_GRANT_TYPE = re.compile(
     r"authorization_code|token|password|client_credentials|refresh_token|https?://.+|urn:.+"
 )
 ALREADY_USED_CODE = "Code doesn't exist or is invalid for the client"
+EXPIRED_CODE = "The authorization code has expired"
+INVALID_CLIENT = "The client credentials are invalid"
 INVALID_REFRESH_TOKEN = "Invalid refresh token"
+REDIRECT_URI_MISMATCH = "The redirect URI is missing or do not match"
+
+# The faults that are refusals, in the words of the refusals that they stand for.
+REFUSALS = {
+    Fault.CODE_EXPIRED: ("invalid_grant", EXPIRED_CODE),
+    Fault.CODE_USED: ("invalid_grant", ALREADY_USED_CODE),
+    Fault.REDIRECT_URI_MISMATCH: ("redirect_uri_mismatch", REDIRECT_URI_MISMATCH),
+    Fault.INVALID_CLIENT: ("invalid_client", INVALID_CLIENT),
+    Fault.REFRESH_REVOKED: ("invalid_grant", INVALID_REFRESH_TOKEN),
+}
 
 
 class OmniFundError(OAuth2Error):
@@ -76,6 +90,8 @@ class OmniFundRequest(OAuth2Request):
         super().__init__(method, "https://local-omnifund/")
         self.payload = BasicOAuth2Payload(dict(parameters))
         self.basic_credentials = basic_credentials
+        self.scopes: Sequence[str] = ()
+        self.fault: Fault | None = None
 
     @property
     def form(self) -> Mapping[str, str]:
@@ -90,10 +106,14 @@ class OmniFundRequest(OAuth2Request):
 class OmniFundServer(AuthorizationServer):
     """Authorize and token endpoint. Knows no page; `authorize.py` and `token.py` call it."""
 
-    def __init__(self, store: Store, clients: Clients, merchants: Merchants) -> None:
+    def __init__(
+        self, store: Store, clients: Clients, merchants: Merchants, faults: Faults, *, pace: float
+    ) -> None:
         super().__init__(query_client=clients.find_active)
         self.store = store
         self.merchants = merchants
+        self.faults = faults
+        self._pace = pace
         self.register_token_generator("default", _generate_token)
         self.register_grant(AuthorizationCodeGrant, [Pkce(required=False)])
         self.register_grant(PasswordGrant)
@@ -121,7 +141,11 @@ class OmniFundServer(AuthorizationServer):
             request.client = self.authenticate_client(request)
             grant = self.get_token_grant(request)
             grant.validate_token_request()
-            return self.handle_response(*grant.create_token_response())
+            answer = instead_of_tokens(request.fault, self._pace)
+            if answer is None:
+                issued = self.handle_response(*grant.create_token_response())
+                answer = spoiled(request.fault, issued, self._pace)
+            return answer
         except OAuth2Error as error:
             return self.handle_error_response(request, error)
 
@@ -145,7 +169,7 @@ class OmniFundServer(AuthorizationServer):
             raise OmniFundError("invalid_client", "Client id was not found in the headers or body")
         client: Client | None = self.query_client(client_id)
         if client is None or not client.check_client_secret(client_secret):
-            raise OmniFundError("invalid_client", "The client credentials are invalid")
+            raise OmniFundError("invalid_client", INVALID_CLIENT)
         return client
 
     def get_authorization_grant(self, request: OmniFundRequest) -> grants.BaseGrant:
@@ -176,7 +200,20 @@ class OmniFundServer(AuthorizationServer):
         if scope:
             raise OmniFundError("invalid_scope", "An unsupported scope was requested.")
 
-    def redeem(self, request: OmniFundRequest, token: Mapping[str, Any], spend: str | None) -> bool:
+    def strike(
+        self, request: OmniFundRequest, faults: Sequence[Fault], scopes: Iterable[str] = ()
+    ) -> None:
+        """Let a fault that waits for this request strike: refuse it now, or spoil its answer."""
+        request.fault = self.faults.strike(faults, [ALL, *scopes])
+        if request.fault in REFUSALS:
+            raise OmniFundError(*REFUSALS[request.fault])
+
+    def redeem(
+        self,
+        request: OmniFundRequest,
+        token: Mapping[str, Any],
+        spend: AuthorizationCode | Token | None,
+    ) -> bool:
         """Store a new pair of tokens, spending the code or refresh token that paid for it."""
         return self.store.redeem(
             IssuedTokens(token["access_token"], token["refresh_token"]),
@@ -232,6 +269,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
             redirect_uri=request.payload.redirect_uri,
             code_challenge=request.parameter("code_challenge"),
             code_challenge_method=request.parameter("code_challenge_method"),
+            scopes=request.scopes,
         )
 
     # Hooked: Authlib's PKCE extension runs after it.
@@ -246,12 +284,11 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         found = self.query_authorization_code(code, self.request.client)
         if found is None:
             raise OmniFundError("invalid_grant", ALREADY_USED_CODE)
+        self.server.strike(self.request, AT_CODE, _scopes(found))
         if redirect_uri != found.redirect_uri:
-            raise OmniFundError(
-                "redirect_uri_mismatch", "The redirect URI is missing or do not match"
-            )
+            raise OmniFundError("redirect_uri_mismatch", REDIRECT_URI_MISMATCH)
         if self.server.store.now() > found.expires_at:
-            raise OmniFundError("invalid_grant", "The authorization code has expired")
+            raise OmniFundError("invalid_grant", EXPIRED_CODE)
         self.request.authorization_code = found
 
     def query_authorization_code(self, code: str, client: Client) -> AuthorizationCode | None:
@@ -263,7 +300,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         code: AuthorizationCode = self.request.authorization_code
         self.request.user = self.authenticate_user(code)
         token = self.generate_token(user=self.request.user)
-        if not self.server.redeem(self.request, token, spend=code.key):
+        if not self.server.redeem(self.request, token, spend=code):
             raise OmniFundError("invalid_grant", ALREADY_USED_CODE)
         return 200, token, JSON_HEADERS
 
@@ -288,10 +325,12 @@ class PasswordGrant(grants.ResourceOwnerPasswordCredentialsGrant):
         self.request.user = self.authenticate_user(username, password)
         if self.request.user is None:
             raise OmniFundError("invalid_grant", "Invalid username and password combination")
+        self.server.strike(self.request, AT_PASSWORD)
         self.validate_requested_scope()
 
     def authenticate_user(self, username: str, password: str) -> Merchant | None:
-        return self.server.merchants.authenticate(username, password)
+        merchant = self.server.merchants.authenticate(username, password)
+        return merchant if merchant is not None and not merchant.is_locked else None
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
         token = self.generate_token(user=self.request.user)
@@ -313,6 +352,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
         found = self.authenticate_refresh_token(refresh_token)
         if found is None or not found.check_client(self.request.client):
             raise OmniFundError("invalid_grant", INVALID_REFRESH_TOKEN)
+        self.server.strike(self.request, AT_REFRESH, _scopes(found))
         if self.server.store.now() > found.expires_at:
             raise OmniFundError("invalid_grant", "Refresh token has expired")
         self.validate_requested_scope()
@@ -325,7 +365,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
         old: Token = self.request.refresh_token
         self.request.user = self.authenticate_user(old)
         token = self.generate_token(user=self.request.user)
-        if not self.server.redeem(self.request, token, spend=old.key):
+        if not self.server.redeem(self.request, token, spend=old):
             raise OmniFundError("invalid_grant", INVALID_REFRESH_TOKEN)
         return 200, token, JSON_HEADERS
 
@@ -367,6 +407,11 @@ def _generate_token(**_: object) -> dict[str, Any]:
         "scope": None,
         "refresh_token": new_token(),
     }
+
+
+def _scopes(record: AuthorizationCode | Token) -> tuple[str, ...]:
+    """Where faults may be armed for a code or token, beside for everybody."""
+    return (*record.scopes, grant_scope(record.grant))
 
 
 def _owner(server: OmniFundServer, username: str) -> Merchant:

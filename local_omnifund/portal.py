@@ -202,7 +202,7 @@ def _problems(name: str, uris: tuple[str, ...]) -> list[str]:
 
 
 def _listing(merchant: Merchant, template: str, records: tuple[Record, ...]) -> str:
-    pages = -(-len(records) // PAGE_SIZE)
+    pages = max(1, -(-len(records) // PAGE_SIZE))
     value = request.args.get("page", "1")
     if not (value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) <= pages):
         abort(404)

@@ -35,6 +35,9 @@ class Settings:
     client_secret: str = field(default=DEMO_CLIENT_SECRET, repr=False)
     redirect_uri: str | None = None
     merchant_password: str = field(default=DEMO_MERCHANT_PASSWORD, repr=False)
+    faults: bool = True
+    # Stretches or shortens every wait of a fault; tests have no time.
+    fault_pace: float = 1.0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -53,6 +56,7 @@ class Settings:
             merchant_password=reader.text(
                 "LOCAL_OMNIFUND_MERCHANT_PASSWORD", DEMO_MERCHANT_PASSWORD
             ),
+            faults=reader.switch("LOCAL_OMNIFUND_FAULTS", default=True),
         )
         if reader.problems:
             lines = "".join(f"\n  {problem}" for problem in reader.problems)
@@ -86,6 +90,12 @@ class _Reader:
         if not value.isascii() or not value.isprintable() or " " in value:
             self.problems.append(f"{name} may only hold visible ASCII characters.")
         return value
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        value = self.text(name, "on" if default else "off").lower()
+        if value not in {"on", "off"}:
+            self.problems.append(f"{name} must be on or off.")
+        return value == "on"
 
     def port(self, name: str, default: int) -> int:
         value = self.text(name, str(default))

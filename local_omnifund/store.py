@@ -14,7 +14,7 @@ Codes and tokens expire by the clock that the store is given. Redis forgets them
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -151,6 +151,7 @@ class Store:
         redirect_uri: str,
         code_challenge: str | None,
         code_challenge_method: str | None,
+        scopes: Sequence[str],
     ) -> None:
         """Remember an authorization code for 30 seconds."""
         record = {
@@ -160,6 +161,8 @@ class Store:
             "expires_at": self.now() + CODE_SECONDS,
             "code_challenge": code_challenge,
             "code_challenge_method": code_challenge_method,
+            "grant": secrets.token_hex(8),
+            "scopes": scopes,
         }
         self._redis.set(_key("code", code), json.dumps(record), ex=CODE_SECONDS + KEPT_AFTER_EXPIRY)
 
@@ -178,23 +181,30 @@ class Store:
         return self._find_token(_key("refresh", refresh_token))
 
     def redeem(
-        self, tokens: IssuedTokens, *, client_id: str, username: str, spend: str | None
+        self,
+        tokens: IssuedTokens,
+        *,
+        client_id: str,
+        username: str,
+        spend: AuthorizationCode | Token | None,
     ) -> bool:
         """Store a new pair of tokens and delete the code or refresh token that paid for it.
 
-        `spend` is that record's key, or None for the password work-flow. Both happen or neither
-        does. Returns False when somebody else spent the record first.
+        `spend` is None for the password work-flow. Both happen or neither does. Returns False when
+        somebody else spent the record first.
         """
         now = self.now()
         access = {
             "client_id": client_id,
             "username": username,
             "expires_at": now + ACCESS_TOKEN_SECONDS,
+            "grant": spend.grant if spend else secrets.token_hex(8),
+            "scopes": spend.scopes if spend else (),
         }
         refresh = access | {"expires_at": now + REFRESH_TOKEN_SECONDS}
         stored = self._redeem(
             keys=[
-                spend or "",
+                spend.key if spend else "",
                 _key("access", tokens.access_token),
                 _key("refresh", tokens.refresh_token),
             ],
@@ -206,6 +216,13 @@ class Store:
             ],
         )
         return bool(stored)
+
+    def expire(self, token: Token) -> None:
+        """Let an access token have expired a second ago."""
+        record = self._read(token.key)
+        if record is not None:
+            record["expires_at"] = self.now() - 1
+            self._redis.set(token.key, json.dumps(record), xx=True, keepttl=True)
 
     def _find_token(self, key: str) -> Token | None:
         record = self._read(key)

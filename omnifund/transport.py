@@ -16,8 +16,9 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,6 +35,8 @@ TOTAL_TIMEOUT: Final = 15.0
 """Seconds that one exchange may take, from connecting to the body's last byte."""
 
 USER_AGENT: Final = "omnifund-reference-integration"
+
+_CLOCK_CHECK_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +70,22 @@ class Transport:
         total_timeout: float = TOTAL_TIMEOUT,
         ca_bundle: str | None = None,
         connections: int = 32,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """``base_url``: scheme, host, optional port and path prefix. Times are in seconds.
 
         ``ca_bundle``: a PEM file that is trusted instead of certifi's. ``connections``: how many
-        idle connections are kept.
+        idle connections are kept. ``clock`` returns Unix seconds.
         """
         url = urlsplit(base_url)
         if url.hostname is None:
             raise ValueError("the base URL names no host")
         self.base_url = base_url
         self.total_timeout = max(total_timeout, connect_timeout + read_timeout)
+        self.clock_ahead: float | None = None
+        """Seconds by which this clock is ahead of OmniFund's, by its latest ``Date`` header."""
+        self._clock = clock
+        self._clocks_compared_at = 0.0
         self._prefix = url.path.rstrip("/")
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
         # Connecting has its own limit, so what is left of the total is for the answer.
@@ -131,12 +139,24 @@ class Transport:
         finally:
             # Unless it was read to its end, the connection is of no further use.
             response.close()
+        self._compare_clocks(response.headers.get("Date"))
         if recording and exchange:
             recording.answer(exchange, response.status, response.headers, content)
             trace.checked(Check.COMPLETE)
         return Answer(
             response.status, response.headers, content, seconds=time.monotonic() - started
         )
+
+    def _compare_clocks(self, date: str | None) -> None:
+        now = self._clock()
+        # The absolute value: a clock that is wrong may be set back.
+        if date is None or abs(now - self._clocks_compared_at) < _CLOCK_CHECK_SECONDS:
+            return
+        self._clocks_compared_at = now
+        try:
+            self.clock_ahead = now - parsedate_to_datetime(date).timestamp()
+        except (ValueError, OverflowError):
+            self.clock_ahead = None
 
     def _open(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | str | None

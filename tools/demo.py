@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -35,7 +36,13 @@ from local_omnifund.settings import (  # noqa: E402 - found on the path above
 
 MERCHANT: Final = "merchant"
 START_SECONDS: Final = 30
+PAUSE_SECONDS: Final = 8
+"""How long Valkey stands still when the failure lab asks for it."""
 _PR_SET_PDEATHSIG: Final = 1
+
+
+VALKEY: Final = "Valkey"
+CONTROL: Final = "control"
 
 
 class CannotStart(Exception):
@@ -99,8 +106,16 @@ class Demo:
                 raise CannotStart(f"{name} did not answer within {START_SECONDS} seconds.")
             time.sleep(0.05)
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the server of that name."""
+        for child in self._children:
+            if child.name == name:
+                child.process.send_signal(number)
+
     def stop(self) -> None:
         """Stop the servers, the one that was started last first."""
+        # A server that stands still does not hear that it should stop.
+        self.signal(VALKEY, signal.SIGCONT)
         for child in reversed(self._children):
             child.process.terminate()
         for child in reversed(self._children):
@@ -120,9 +135,11 @@ def main() -> int:
         with _demo() as demo:
             _start_all(demo, *ports)
             print(_box(*ports), flush=True)
-            while True:
-                demo.check()
-                time.sleep(0.2)
+            with _control(demo.folder) as orders:
+                while True:
+                    demo.check()
+                    if select.select([orders], [], [], 0.2)[0]:
+                        _pause_valkey(demo, orders)
     except Stop:
         print("\nStopped.", flush=True)
         return 0
@@ -151,13 +168,33 @@ def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
     }
     if not os.environ.get("REDIS_URL"):
         print("Starting an embedded Valkey ...", flush=True)
-        demo.start("Valkey", _valkey_command(folder), {})
-        demo.wait_for("Valkey", folder / "valkey.sock")
+        demo.start(VALKEY, _valkey_command(folder), {})
+        demo.wait_for(VALKEY, folder / "valkey.sock")
+        # Somebody else's Redis is not for the failure lab to stop.
+        environment["DEMO_CONTROL"] = str(folder / CONTROL)
     print("Starting Local OmniFund and the app ...", flush=True)
     demo.start("Local OmniFund", _gunicorn("local_omnifund", omnifund_port), environment)
     demo.start("The app", _gunicorn("app", app_port), environment)
     demo.wait_for("Local OmniFund", f"http://127.0.0.1:{omnifund_port}/readyz")
     demo.wait_for("The app", f"http://127.0.0.1:{app_port}/readyz")
+
+
+@contextlib.contextmanager
+def _control(folder: Path) -> Iterator[int]:
+    """Open the pipe through which the failure lab gives its one order."""
+    # Open for writing too: otherwise it reports its end whenever a writer has gone.
+    pipe = os.open(folder / CONTROL, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        yield pipe
+    finally:
+        os.close(pipe)
+
+
+def _pause_valkey(demo: Demo, orders: int) -> None:
+    os.read(orders, 4096)
+    demo.signal(VALKEY, signal.SIGSTOP)
+    time.sleep(PAUSE_SECONDS)
+    demo.signal(VALKEY, signal.SIGCONT)
 
 
 def _valkey_command(folder: Path) -> list[str]:
@@ -177,6 +214,7 @@ def _gunicorn(package: str, port: int) -> list[str]:
 def _demo() -> Iterator[Demo]:
     with tempfile.TemporaryDirectory(prefix="omnifund-demo-") as folder:
         demo = Demo(Path(folder))
+        os.mkfifo(demo.folder / CONTROL, 0o600)
         try:
             yield demo
         finally:

@@ -208,7 +208,13 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
         detail = f"OmniFund's error code: {error.code}"
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
-    return render(problem, action=_way_on(signing_in), detail=detail, retry_after=retry_after)
+    return render(
+        problem,
+        action=_way_on(signing_in),
+        detail=detail,
+        retry_after=retry_after,
+        cause=f"{type(error).__name__}: {error}",
+    )
 
 
 def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
@@ -238,6 +244,7 @@ def _unexpected(error: Exception) -> BaseResponse:
     return render(
         _HTTP_PROBLEMS[InternalServerError.code],
         action=Action("To the front page", url_for("pages.landing")),
+        cause=type(error).__name__,
     )
 
 
@@ -247,8 +254,12 @@ def render(
     action: Action,
     detail: str | None = None,
     retry_after: int | None = None,
+    cause: str | None = None,
 ) -> BaseResponse:
-    """Return the error as a page, or as JSON for a client that prefers it."""
+    """Return the error as a page, or as JSON for a client that prefers it.
+
+    ``cause``: what developers read, shown while the inspector is on.
+    """
     reference = str(g.get("request_id", ""))
     response: BaseResponse
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
@@ -261,6 +272,8 @@ def render(
                 action=action,
                 detail=detail,
                 reference=reference,
+                cause=cause if integration().settings.flow_inspector else None,
+                recorded=trace.current() is not None,
             )
         )
     response.status_code = problem.status

@@ -33,6 +33,7 @@ class Integration:
     keyring: Keyring
     store: Store
     attempts: Attempts
+    transport: Transport
     gateway: Gateway
     vault: Vault
     access: Access
@@ -56,6 +57,7 @@ class Integration:
             connect_timeout=settings.omnifund_connect_timeout,
             read_timeout=settings.omnifund_read_timeout,
             ca_bundle=str(settings.omnifund_ca_bundle) if settings.omnifund_ca_bundle else None,
+            clock=clock,
         )
         gateway = Gateway(
             transport,
@@ -83,6 +85,7 @@ class Integration:
             attempts=Attempts(
                 keyring, store, cookie_prefix=cookie_name(settings, "omnifund_attempt_")
             ),
+            transport=transport,
             gateway=gateway,
             vault=vault,
             access=access,

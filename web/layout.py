@@ -12,8 +12,11 @@ from jinja2 import StrictUndefined
 
 from config import Settings
 from web import visitor
+from web.integration import integration
 
 _ONE_YEAR: Final = 365 * 24 * 3600
+CLOCK_TOLERANCE_SECONDS: Final = 60
+"""How far this machine's clock and OmniFund's may be apart before pages say so."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -29,6 +32,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
         "password_grant": settings.password_grant,
         "inspector": settings.flow_inspector,
+        "lab": settings.omnifund_environment == "local",
+        "lab_card": None,
         "navigation": _navigation(settings),
         "static_url": urls.__getitem__,
     }
@@ -36,7 +41,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.context_processor
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not ask a Redis that has just failed.
-        return {**context, "signed_in": visitor.is_known()}
+        return {**context, "signed_in": visitor.is_known(), "clock_ahead": _clock_ahead()}
 
     @app.after_request
     def cache_static_files(response: Response) -> Response:
@@ -45,6 +50,12 @@ def init_app(app: Flask, settings: Settings) -> None:
             if request.args.get("v") == versions.get(name):
                 response.headers["Cache-Control"] = f"public, max-age={_ONE_YEAR}, immutable"
         return response
+
+
+def _clock_ahead() -> float | None:
+    """Return by how many seconds this machine's clock is wrong, if that is worth a word."""
+    ahead = integration().transport.clock_ahead
+    return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
 
 
 def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -56,6 +67,8 @@ def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
     ]
     if settings.flow_inspector:
         pages.append(("inspector.inspector", "Inspector"))
+    if settings.omnifund_environment == "local":
+        pages.append(("lab.lab", "Lab"))
     return tuple(pages)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, g, request
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
@@ -18,6 +18,7 @@ _csrf: Final = CSRFProtect()
 
 MAX_FORM_BYTES: Final = 64 * 1024
 
+_OWN_FORMS: Final = "form-action 'self'"
 _CONTENT_SECURITY_POLICY: Final = "; ".join(
     [
         "default-src 'none'",
@@ -27,7 +28,7 @@ _CONTENT_SECURITY_POLICY: Final = "; ".join(
         "font-src 'self'",
         "connect-src 'self'",
         "manifest-src 'self'",
-        "form-action 'self'",
+        _OWN_FORMS,
         "base-uri 'none'",
         "object-src 'none'",
         "frame-ancestors 'none'",
@@ -95,6 +96,9 @@ def _add_headers(settings: Settings) -> Callable[[Response], Response]:
 
     def add_headers(response: Response) -> Response:
         response.headers.update(headers)
+        if (elsewhere := g.get("form_action")) is not None:
+            policy = _CONTENT_SECURITY_POLICY.replace(_OWN_FORMS, f"{_OWN_FORMS} {elsewhere}")
+            response.headers["Content-Security-Policy"] = policy
         if request.endpoint != "static":
             response.headers["Cache-Control"] = "no-store"
             response.vary.add("Cookie")

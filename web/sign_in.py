@@ -24,7 +24,7 @@ blueprint = Blueprint("sign_in", __name__)
 
 # Marks a request that has been sent to the redirect URI's own loopback name already. A proxy may
 # rewrite Host to whatever it likes; with the mark that can never become a loop.
-_MOVED: Final = "moved"
+MOVED: Final = "moved"
 
 
 @blueprint.get("/login")
@@ -32,14 +32,12 @@ def login() -> BaseResponse:
     """Send the merchant to OmniFund (manual, authorization code work-flow, step 2)."""
     if not _is_navigation():
         abort(400, "A sign-in starts only when somebody opens this page.")
-    if (elsewhere := _other_loopback_name()) is not None:
-        return redirect(elsewhere)
-    parts = integration()
-    next_path = safe_next_path(request.args.get("next")) or url_for("pages.dashboard")
-    attempt = Attempt.start(next_path, pkce=parts.settings.pkce, now=parts.clock())
-    response = redirect(parts.gateway.authorization_url(attempt))
-    _remember(attempt, response, parts)
-    parts.observe(Event.SIGN_IN_STARTED)
+    if (origin := other_loopback_origin()) is not None:
+        next_path = safe_next_path(request.args.get("next")) or url_for("pages.dashboard")
+        return redirect(
+            f"{origin}{url_for('sign_in.login')}?next={quote(next_path, safe='/')}&{MOVED}=1"
+        )
+    _attempt, response = start(safe_next_path(request.args.get("next")))
     return response
 
 
@@ -102,6 +100,17 @@ def logout() -> BaseResponse:
 # --- the parts of /login ---------------------------------------------------------------------
 
 
+def start(next_path: str | None = None) -> tuple[Attempt, BaseResponse]:
+    """Begin a sign-in: return the attempt, and the redirect that takes the browser to OmniFund."""
+    parts = integration()
+    next_path = next_path or url_for("pages.dashboard")
+    attempt = Attempt.start(next_path, pkce=parts.settings.pkce, now=parts.clock())
+    response = redirect(parts.gateway.authorization_url(attempt))
+    _remember(attempt, response, parts)
+    parts.observe(Event.SIGN_IN_STARTED)
+    return attempt, response
+
+
 def _is_navigation() -> bool:
     """Whether a person is opening this page in a tab (Fetch Metadata; absent in old browsers)."""
     headers = request.headers
@@ -112,11 +121,12 @@ def _is_navigation() -> bool:
     return mode in (None, "navigate") and destination in (None, "document")
 
 
-def _other_loopback_name() -> str | None:
-    """Return this request's URL under the redirect URI's host, when both are this machine.
+def other_loopback_origin() -> str | None:
+    """Return the redirect URI's origin when the visitor came by another name of this machine.
 
     The cookie of an attempt belongs to the host that set it: somebody who came to 127.0.0.1 would
     be sent back to localhost without it. With another port it is a proxy that has rewritten Host.
+    Whoever redirects there adds ``MOVED`` to the query, and is not sent on a second time.
     """
     target = urlsplit(integration().settings.omnifund_redirect_uri)
     here = urlsplit(f"//{request.host}")
@@ -124,13 +134,9 @@ def _other_loopback_name() -> str | None:
         {here.hostname, target.hostname} <= LOOPBACK_HOSTS
         and here.hostname != target.hostname
         and here.port == target.port
-        and _MOVED not in request.args
+        and MOVED not in request.args
     ):
-        next_path = safe_next_path(request.args.get("next")) or url_for("pages.dashboard")
-        return (
-            f"{target.scheme}://{target.netloc}{url_for('sign_in.login')}"
-            f"?next={quote(next_path, safe='/')}&{_MOVED}=1"
-        )
+        return f"{target.scheme}://{target.netloc}"
     return None
 
 

@@ -198,7 +198,17 @@ def test_every_page_is_accessible_and_never_scrolls_sideways(
         "/transactions",
         "/transactions?kind=pending&page=2",
         "/",
+        "/inspector",
+        "/lab",
+        "/lab/five-tabs",
     ):
         page.goto(stack.url + path)
+        check()
+    page.goto(f"{stack.url}/inspector")
+    for summary in page.locator("summary").all():
+        summary.click()
+    check()
+    for path in ("/faults", "/customers", "/profile/api-access"):
+        page.goto(stack.omnifund_url + path)
         check()
     context.close()

@@ -143,6 +143,27 @@ def test_a_merchant_signs_in_and_everything_stops_on_a_signal(
         demo.assert_nothing_is_left(pids)
 
 
+def test_the_failure_lab_may_stop_the_embedded_valkey_for_a_moment(folder: Path) -> None:
+    with running_demo(folder) as demo:
+        person = person_at(demo)
+        person.sign_in()
+        answer = person.press("/lab", "/lab/redis_outage")
+        assert answer.status_code == 303
+        assert person.get("/dashboard").status_code == 503
+        wait_until(lambda: person.get("/dashboard").status_code == 200, what="Valkey to go on")
+
+
+def test_it_stops_while_valkey_stands_still(folder: Path) -> None:
+    with running_demo(folder) as demo:
+        person = person_at(demo)
+        person.sign_in()
+        person.press("/lab", "/lab/redis_outage")
+        pids = demo.descendants()
+        os.kill(demo.process.pid, signal.SIGTERM)
+        demo.process.wait(timeout=30)
+        demo.assert_nothing_is_left(pids)
+
+
 def test_it_starts_again_after_a_crash(folder: Path) -> None:
     first, second = folder / "1", folder / "2"
     first.mkdir()

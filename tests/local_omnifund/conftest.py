@@ -111,7 +111,7 @@ class Site:
 def running_site(valkey: ValkeyServer) -> Iterator[Site]:
     """One server for all tests; the demo client comes back after each flush."""
     clock = Clock(time.time())
-    app = create_app(Settings(redis_url=valkey.url), clock=clock)
+    app = create_app(Settings(redis_url=valkey.url, fault_pace=0.01), clock=clock)
     with serve(app) as server, Redis.from_url(valkey.url, decode_responses=True) as redis:
         yield Site(server.url, clock, redis)
 

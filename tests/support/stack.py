@@ -57,11 +57,16 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(redis_url: str, **overrides: Any) -> Iterator[Stack]:
-    """Run both applications; ``overrides`` are settings of the app, by field name."""
+def running_stack(redis_url: str, *, fault_pace: float = 1.0, **overrides: Any) -> Iterator[Stack]:
+    """Run both applications; ``overrides`` are settings of the app, by field name.
+
+    ``fault_pace``: how long Local OmniFund's faults take, relative to what people meet.
+    """
     clock = Clock()
     port = free_port()
-    local = local_omnifund.create_app(LocalSettings(redis_url, app_port=port), clock=clock)
+    local = local_omnifund.create_app(
+        LocalSettings(redis_url, app_port=port, fault_pace=fault_pace), clock=clock
+    )
     with serve(local) as omnifund:
         settings = app_settings(
             redis_url, **{"app_port": port, "omnifund_base_url": omnifund.url, **overrides}

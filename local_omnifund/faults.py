@@ -1,0 +1,155 @@
+"""Faults on purpose: what Local OmniFund can be told to do wrong, for whom and how often.
+
+A fault is armed in a scope: for `all`, for one browser, for one authorization request (by its
+`state`) or for one grant (everything that descends from the same press on Allow). A code and its
+tokens remember the scopes that they were born in, so a fault strikes where it was meant to.
+
+    faults:<scope>            hash: fault -> how often it still strikes, or -1 until it is cleared
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import NamedTuple, cast
+
+from redis import Redis
+
+from local_omnifund.models import digest
+
+PREFIX = "local_omnifund:faults:"
+LIFE_SECONDS = 600
+UNTIL_CLEARED = -1
+ALL = "all"
+
+# One script, so that a fault that strikes once strikes one of any number of parallel requests.
+STRIKE = """
+for _, scope in ipairs(KEYS) do
+  for _, fault in ipairs(ARGV) do
+    local left = redis.call('HGET', scope, fault)
+    if left then
+      if left ~= '-1' and redis.call('HINCRBY', scope, fault, -1) <= 0 then
+        redis.call('HDEL', scope, fault)
+      end
+      return fault
+    end
+  end
+end
+"""
+
+
+class Fault(Enum):
+    """What can go wrong, with one sentence about it. The value's first part is where."""
+
+    DENY = ("consent", "Allow counts as Deny.")
+    CODE_EXPIRED = ("code", "The authorization code has expired.")
+    CODE_USED = ("code", "The authorization code has been used already.")
+    REDIRECT_URI_MISMATCH = ("code", "The redirect URI is not the one of the authorization.")
+    INVALID_CLIENT = ("token", "The client's credentials are invalid.")
+    TOKEN_500 = ("token", "The token endpoint answers 500.")
+    TOKEN_503 = ("token", "The token endpoint answers 503 with Retry-After.")
+    TOKEN_TIMEOUT = ("token", "The token endpoint says nothing for a long time.")
+    TOKEN_DRIP = ("token", "The token endpoint answers one byte every half second.")
+    TOKEN_HTML = ("token", "The token endpoint answers 200 with HTML.")
+    TOKEN_WITHOUT_TYPE = ("token", "The token answer has no token_type.")
+    TOKEN_REDIRECT = ("token", "The token endpoint redirects to another host.")
+    REFRESH_REVOKED = ("refresh", "The refresh token is not valid any more.")
+    REFRESH_SLOW = ("refresh", "A refresh takes three seconds.")
+    ACCESS_TOKEN_EXPIRED = ("api", "The access token that comes next has expired for good.")
+    API_401 = ("api", "The API answers 401.")
+    API_403 = ("api", "The API answers 403.")
+    API_500 = ("api", "The API answers 500.")
+    API_ODD_JSON = ("api", "The API answers 200 with JSON of an unexpected form.")
+
+    def __init__(self, where: str, description: str) -> None:
+        self.where = where
+        self.description = description
+
+    @property
+    def id(self) -> str:
+        """The name over HTTP, for example `token_500`."""
+        return self.name.lower()
+
+
+AT_CONSENT = (Fault.DENY,)
+AT_CODE = tuple(fault for fault in Fault if fault.where in {"code", "token"})
+AT_PASSWORD = tuple(fault for fault in Fault if fault.where == "token")
+AT_REFRESH = tuple(fault for fault in Fault if fault.where in {"refresh", "token"})
+AT_API = tuple(fault for fault in Fault if fault.where == "api")
+
+
+class Armed(NamedTuple):
+    """A fault that waits; `times` is how often it still strikes, or -1 until it is cleared."""
+
+    fault: Fault
+    scope: str
+    times: int
+
+
+def browser_scope(cookie: str) -> str:
+    """The scope of one browser, known by the value of its cookie."""
+    return f"browser:{digest(cookie)}"
+
+
+def state_scope(state: str) -> str:
+    """The scope of one authorization request."""
+    return f"state:{digest(state)}"
+
+
+def grant_scope(grant: str) -> str:
+    """The scope of everything that descends from one grant."""
+    return f"grant:{grant}"
+
+
+class Faults:
+    """The switches. Any Redis failure surfaces as `RedisError`."""
+
+    def __init__(self, redis: "Redis", *, on: bool) -> None:
+        self.on = on
+        self._redis = redis
+        self._strike = redis.register_script(STRIKE)
+
+    def arm(self, fault: Fault, scope: str, times: int) -> None:
+        """Have `fault` strike `times` times in `scope` within the next ten minutes."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(PREFIX + scope, fault.id, times)
+            pipe.expire(PREFIX + scope, LIFE_SECONDS)
+            pipe.execute()
+
+    def strike(self, faults: Sequence[Fault], scopes: Sequence[str]) -> Fault | None:
+        """The first of `faults` that is armed in one of `scopes`; it has struck by that."""
+        if not self.on:
+            return None
+        struck = self._strike(
+            keys=[PREFIX + scope for scope in scopes], args=[fault.id for fault in faults]
+        )
+        return Fault[struck.upper()] if struck else None
+
+    def waiting(self, scopes: Iterable[str]) -> list[Fault]:
+        """The faults that are armed in one of `scopes`."""
+        if not self.on:
+            return []
+        with self._redis.pipeline(transaction=False) as pipe:
+            for scope in scopes:
+                pipe.hkeys(PREFIX + scope)
+            found = {name for names in pipe.execute() for name in names}
+        return [fault for fault in Fault if fault.id in found]
+
+    def armed(self) -> list[Armed]:
+        """Everything that waits, in the order of the faults."""
+        found = []
+        for key in self._keys():
+            left = cast("dict[str, str]", self._redis.hgetall(key))
+            scope = key.removeprefix(PREFIX).partition(":")[0]
+            found += [Armed(Fault[name.upper()], scope, int(left[name])) for name in left]
+        order = list(Fault)
+        return sorted(found, key=lambda each: (order.index(each.fault), each.scope))
+
+    def clear(self, fault: Fault | None = None) -> None:
+        """Forget this fault, or every fault, in all scopes."""
+        for key in self._keys():
+            if fault is None:
+                self._redis.delete(key)
+            else:
+                self._redis.hdel(key, fault.id)
+
+    def _keys(self) -> list[str]:
+        return sorted(cast("Iterable[str]", self._redis.scan_iter(PREFIX + "*")))

@@ -1,0 +1,29 @@
+// A button beside every command that puts it on the clipboard. Where that is not allowed there is
+// no button: the text can still be selected.
+
+const SHOWN_MILLISECONDS = 2000;
+
+function copyButton(text) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  // Read out when it changes, so that those who cannot see it know too.
+  button.setAttribute("aria-live", "polite");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, SHOWN_MILLISECONDS);
+  });
+  return button;
+}
+
+if (navigator.clipboard) {
+  for (const command of document.querySelectorAll("[data-copy]")) {
+    command.before(copyButton(command.textContent));
+  }
+}

@@ -1,0 +1,191 @@
+"""The failure lab: each card pressed in a real Chromium, and the page that a person then sees."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import select
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from omnifund.trace import ROOT
+from tests.browser.test_journey import log_in_at_omnifund
+from tests.support.stack import Stack, running_stack
+from tests.support.valkey import ValkeyServer
+from web.failures import CARDS, Card, Way
+from web.lab import PAUSE
+
+pytestmark = pytest.mark.expects_console_errors
+
+DENIED = "You declined the connection"
+START_AGAIN = "OmniFund did not accept the authorization code"
+MISCONFIGURED = "This app is not set up correctly with OmniFund"
+UNAVAILABLE = "OmniFund cannot be reached right now"
+TOO_SLOW = "OmniFund took too long to answer"
+NONSENSE = "OmniFund's answer could not be read"
+
+SIGN_IN = {
+    "deny": DENIED,
+    "code_expired": START_AGAIN,
+    "code_used": START_AGAIN,
+    "redirect_uri_mismatch": MISCONFIGURED,
+    "invalid_client": MISCONFIGURED,
+    "token_500": UNAVAILABLE,
+    "token_503": UNAVAILABLE,
+    "token_timeout": TOO_SLOW,
+    "token_drip": TOO_SLOW,
+    "token_html": NONSENSE,
+    "token_without_type": NONSENSE,
+    "token_redirect": NONSENSE,
+}
+CONNECTED = {
+    "access_token_expired": "Customers",
+    "refresh_slow": "Customers",
+    "api_401": "Customers",
+    "api_403": "OmniFund does not let you see this",
+    "api_500": UNAVAILABLE,
+    "api_odd_json": NONSENSE,
+    "callback_replayed": "Your connection",
+}
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[int]:
+    """The end of the pipe at which `make demo` listens."""
+    os.mkfifo(tmp_path / "control")
+    pipe = os.open(tmp_path / "control", os.O_RDWR | os.O_NONBLOCK)
+    yield pipe
+    os.close(pipe)
+
+
+@pytest.fixture
+def stack(redis_url: str, control: int, tmp_path: Path) -> Iterator[Stack]:
+    assert control
+    with running_stack(
+        redis_url,
+        fault_pace=0.2,
+        omnifund_read_timeout=1.0,
+        demo_control=tmp_path / "control",
+    ) as running:
+        yield running
+
+
+def press(page: Page, card: str) -> None:
+    page.locator(f"#{card}").get_by_role("button").click()
+
+
+def connect(page: Page, stack: Stack) -> None:
+    """Sign in and be in the lab."""
+    page.goto(f"{stack.url}/login?next=/lab")
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/lab")
+
+
+def expect_outcome(page: Page, card: str, headline: str) -> None:
+    """The page that the failure leads to, with the lab's explanation above."""
+    expect(page.get_by_role("heading", level=1)).to_have_text(headline, timeout=20_000)
+    strip = page.get_by_role("complementary", name="Failure lab")
+    expect(strip).to_contain_text(CARDS[card].ours)
+
+
+@pytest.mark.parametrize(("card", "headline"), SIGN_IN.items())
+def test_a_sign_in_that_fails(page: Page, stack: Stack, card: str, headline: str) -> None:
+    page.goto(f"{stack.url}/lab")
+    press(page, card)
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    expect_outcome(page, card, headline)
+    # The failure explains itself once; then it can be looked at, and a real sign-in works.
+    page.get_by_role("link", name="See the conversation").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("What was said")
+    expect(page.get_by_role("alert").or_(page.locator(".alert")).first).to_be_visible()
+    expect(page.get_by_role("complementary", name="Failure lab")).to_have_count(0)
+    page.goto(f"{stack.url}/login")
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+
+
+def test_a_state_that_is_not_ours(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/lab")
+    press(page, "state_tampered")
+    expect_outcome(page, "state_tampered", "This sign-in cannot be finished")
+
+
+@pytest.mark.parametrize(("card", "headline"), CONNECTED.items())
+def test_a_connection_that_is_disturbed(page: Page, stack: Stack, card: str, headline: str) -> None:
+    connect(page, stack)
+    press(page, card)
+    expect_outcome(page, card, headline)
+    page.goto(f"{stack.url}/customers")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Customers")
+
+
+def test_a_revoked_refresh_token_costs_one_sign_in(page: Page, stack: Stack) -> None:
+    connect(page, stack)
+    press(page, "refresh_revoked")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")
+    assert page.url.startswith(stack.omnifund_url)
+    page.get_by_role("button", name="Allow").click()
+    expect_outcome(page, "refresh_revoked", "Customers")
+
+
+def test_five_tabs_cost_one_refresh(page: Page, stack: Stack) -> None:
+    connect(page, stack)
+    press(page, "five_tabs")
+    expect_outcome(page, "five_tabs", "Five tabs as the token expires")
+    expect(page.get_by_text("5 of 5 answered with your customers.")).to_contain_text(
+        "OmniFund was asked for new tokens once.", timeout=20_000
+    )
+
+
+def test_a_silent_redis_costs_a_moment(
+    page: Page, stack: Stack, control: int, valkey: ValkeyServer
+) -> None:
+    connect(page, stack)
+    # The lab only gives the order; the test carries it out, as the launcher of the demo does.
+    launcher = threading.Thread(target=_obey, args=(control, valkey))
+    launcher.start()
+    press(page, "redis_outage")
+    launcher.join()
+    expect_outcome(page, "redis_outage", "Sign-ins cannot be looked up right now")
+    valkey.resume()
+    page.get_by_role("link", name="Try again").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your connection")
+
+
+def _obey(control: int, valkey: ValkeyServer) -> None:
+    assert select.select([control], [], [], 20)[0]
+    assert os.read(control, 100) == PAUSE
+    valkey.pause()
+
+
+def test_every_card_is_pressed_here() -> None:
+    pressed = {*SIGN_IN, *CONNECTED, "state_tampered", "refresh_revoked", "five_tabs"}
+    assert pressed | {"redis_outage"} == set(CARDS)
+    assert {card.id for card in CARDS.values() if card.way is Way.SIGN_IN} == set(SIGN_IN)
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS.keys())
+def test_the_proof_that_a_card_names_exists(card: Card) -> None:
+    file, name = card.proof.split("::")
+    tree = ast.parse((ROOT / file).read_text())
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert name in functions
+
+
+def test_a_stranger_is_asked_to_sign_in_where_a_connection_is_needed(
+    page: Page, stack: Stack
+) -> None:
+    page.goto(f"{stack.url}/lab")
+    expect(page.locator("#api_403").get_by_role("button")).to_have_count(0)
+    page.get_by_role("link", name="sign in first").first.click()
+    log_in_at_omnifund(page)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(re.compile("/lab$"))
+    expect(page.locator("#api_403").get_by_role("button")).to_have_count(1)

@@ -1,0 +1,168 @@
+"""``/lab``: make it fail. In ``local`` only; elsewhere these addresses do not exist.
+
+Each card arms a fault for this visitor at Local OmniFund, does what runs into it, and has the next
+page say what was meant to happen. Local OmniFund is spoken to over HTTP, as any OmniFund is.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+from flask import Blueprint, Flask, Response, abort, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from config import Settings
+from omnifund.errors import OmniFundUnavailable, StoreUnavailable
+from web import sign_in, visitor
+from web.cookies import cookie_name, delete_cookie, set_cookie
+from web.failures import CARDS, GROUPS, Card, Way
+from web.integration import integration
+
+blueprint = Blueprint("lab", __name__)
+
+STRIP_SECONDS: Final = 600
+"""How long the explanation waits for the page that it belongs to."""
+
+PAUSE: Final = b"pause-store\n"
+"""What the launcher of the demo is told."""
+
+PAUSE_WAIT_SECONDS: Final = 2.0
+
+_MAX_ANSWER_BYTES: Final = 16 * 1024
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Offer the lab, where failures are welcome."""
+    if settings.omnifund_environment != "local":
+        return
+    app.register_blueprint(blueprint)
+    app.context_processor(lambda: {"lab_card": _card_to_explain()})
+    app.after_request(_forget_explained)
+
+
+@blueprint.get("/lab")
+def lab() -> BaseResponse | str:
+    """Every failure as a card."""
+    if (origin := sign_in.other_loopback_origin()) is not None:
+        return redirect(f"{origin}{url_for('lab.lab')}?{sign_in.MOVED}=1")
+    g.lab_explained = True
+    # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
+    g.form_action = _origin(integration().settings.omnifund_base_url)
+    return render_template(
+        "lab.html",
+        groups=GROUPS,
+        connected=visitor.connection() is not None,
+        can_pause_store=integration().settings.demo_control is not None,
+    )
+
+
+@blueprint.get("/lab/five-tabs")
+@visitor.signed_in_only
+def five_tabs(_connection: visitor.Connection) -> str:
+    """Five requests at once, counted by a script, or by hand in five tabs."""
+    return render_template("lab_tabs.html", card=CARDS["five_tabs"])
+
+
+@blueprint.post("/lab/<card_id>")
+def run(card_id: str) -> BaseResponse:
+    """Bring the failure about, and lead the visitor into it."""
+    card = CARDS.get(card_id) or abort(404)
+    response = _run(card)
+    set_cookie(response, integration().settings, _cookie(), card.id, max_age=STRIP_SECONDS)
+    return response
+
+
+def _run(card: Card) -> BaseResponse:
+    if card.way is Way.SIGN_IN:
+        attempt, response = sign_in.start()
+        _arm(card, scope="state", state=attempt.state)
+        return response
+    if card.way is Way.FORGED:
+        _attempt, response = sign_in.start()
+        forged = urlencode({"code": "a-code-of-somebody-else", "state": secrets.token_urlsafe(32)})
+        response.headers["Location"] = f"{url_for('sign_in.callback')}?{forged}"
+        return response
+    connection = visitor.connection()
+    if connection is None:
+        return visitor.to_sign_in()
+    if card.way is Way.REPLAYED:
+        return redirect(integration().settings.omnifund_base_url + "/faults/last-callback")
+    if card.way is Way.STORE:
+        _pause_store()
+        return redirect(url_for("pages.dashboard"), code=303)
+    _arm(card, scope="bearer", bearer=connection.record.token.access_token)
+    target = "lab.five_tabs" if card.way is Way.TABS else "pages.customers"
+    return redirect(url_for(target), code=303)
+
+
+def _arm(card: Card, *, scope: str, state: str = "", bearer: str = "") -> None:
+    """Switch the card's faults on at Local OmniFund, for this sign-in or this connection."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    if bearer:
+        headers["Authorization"] = f"Bearer {bearer}"
+    for fault in card.faults:
+        answer = integration().transport.send(
+            "POST",
+            "/faults",
+            headers=headers,
+            body=urlencode({"id": fault, "scope": scope, **({"state": state} if state else {})}),
+            max_bytes=_MAX_ANSWER_BYTES,
+        )
+        if answer.status != 201:
+            raise OmniFundUnavailable("this OmniFund has no such fault to switch on")
+
+
+def _pause_store() -> None:
+    """Ask the launcher of the demo to stop Redis for some seconds."""
+    control = integration().settings.demo_control
+    if control is None:
+        abort(404)
+    _tell(control, PAUSE)
+    # Not before it stands still: the next page might be quicker than the launcher.
+    give_up_at = time.monotonic() + PAUSE_WAIT_SECONDS
+    with suppress(StoreUnavailable):
+        while time.monotonic() < give_up_at:
+            integration().store.execute(("PING",))
+
+
+def _tell(control: Path, word: bytes) -> None:
+    # Without anybody at the other end this fails at once, instead of waiting for a reader.
+    pipe = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(pipe, word)
+    finally:
+        os.close(pipe)
+
+
+# --- the explanation on the page that follows -------------------------------------------------
+
+
+def _card_to_explain() -> Card | None:
+    """Return the card that led to this page, once."""
+    if g.get("lab_explained"):
+        return None
+    card = CARDS.get(request.cookies.get(_cookie(), ""))
+    if card is not None:
+        g.lab_explained = True
+    return card
+
+
+def _forget_explained(response: Response) -> Response:
+    if g.get("lab_explained") and _cookie() in request.cookies:
+        delete_cookie(response, integration().settings, _cookie())
+    return response
+
+
+def _cookie() -> str:
+    return cookie_name(integration().settings, "omnifund_lab")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
