@@ -34,6 +34,7 @@ _HEADERS: Final = (
     *("Accept", "Authorization", "Content-Type", "Location", "Retry-After", "Date"),
     *("Cache-Control", "WWW-Authenticate"),
 )
+_MEDIA_TYPES: Final = re.compile(r"[A-Za-z0-9.+*/;=, -]{1,100}")
 _LONG_WORD: Final = re.compile(r"[^\s\"'<>()]{16,}")
 
 
@@ -67,6 +68,8 @@ class Masker:
                 shown[name] = f"{short(scheme, 20)} {self.mark(secret)}"
             elif name == "Location":
                 shown[name] = short(urlsplit(value)._replace(query="", fragment="").geturl())
+            elif name in ("Accept", "Content-Type") and _MEDIA_TYPES.fullmatch(value):
+                shown[name] = HIDDEN if self._repeats_a_secret(value) else value
             else:
                 shown[name] = self._text(value)
         return shown
@@ -106,9 +109,12 @@ class Masker:
 
     def _text(self, text: str) -> str:
         """Return a server's own words without anything that could be a secret."""
-        if any(secret and secret in text for secret in self._seen):
+        if self._repeats_a_secret(text):
             return HIDDEN
         return short(_LONG_WORD.sub("…", text))
+
+    def _repeats_a_secret(self, text: str) -> bool:
+        return any(secret and secret in text for secret in self._seen)
 
 
 def short(text: str, length: int = MAX_TEXT) -> str:

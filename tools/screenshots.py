@@ -1,8 +1,8 @@
-"""``make screenshots``: pictures of the running demo, taken by a real browser.
+"""``make screenshots`` and ``make portal-tour``: pictures of the running demo, by a real browser.
 
-Start ``make demo`` first; ``APP_PORT`` says where, as it does there. Without an argument the few
-pictures that README shows are taken; with a folder as argument, every page at both widths and in
-both colour schemes.
+Start ``make demo`` first; ``APP_PORT`` and ``LOCAL_OMNIFUND_PORT`` say where, as they do there.
+``--readme`` takes the pictures that README shows, ``--portal`` those of docs/portal-tour.md; with a
+folder as argument, every page at both widths and in both colour schemes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from tests.support.browser import ARGUMENTS, find_chromium
 
 README_PICTURES: Final = (
-    "landing-desktop-light",
     "dashboard-desktop-light",
-    "dashboard-phone-dark",
+    "inspector-desktop-light",
+    "lab-desktop-light",
 )
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "screenshots"
 DESKTOP: Final = (1280, 860)
@@ -31,23 +31,65 @@ PHONE: Final = (390, 844)
 
 def main() -> int:
     """Take the pictures; return the exit status."""
-    folder, wanted = (Path(sys.argv[1]), None) if len(sys.argv) > 1 else (FOLDER, README_PICTURES)
-    folder.mkdir(parents=True, exist_ok=True)
+    if len(sys.argv) != 2:
+        print("Say --readme, --portal or a folder.", file=sys.stderr)
+        return 2
     url = f"http://localhost:{os.environ.get('APP_PORT') or 8000}"
+    omnifund_url = f"http://localhost:{os.environ.get('LOCAL_OMNIFUND_PORT') or 9000}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        if sys.argv[1] == "--portal":
+            _portal_tour(_page(browser, DESKTOP, "light"), omnifund_url)
+            browser.close()
+            return 0
+        folder, wanted = (
+            (FOLDER, README_PICTURES) if sys.argv[1] == "--readme" else (Path(sys.argv[1]), None)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
         for size, kind in ((DESKTOP, "desktop"), (PHONE, "phone")):
             for scheme in ("light", "dark"):
-                page = browser.new_page(
-                    viewport={"width": size[0], "height": size[1]},
-                    color_scheme="dark" if scheme == "dark" else "light",
-                    locale="en-US",
-                    timezone_id="America/Denver",
-                )
+                page = _page(browser, size, scheme)
                 _journey(page, url, folder, f"{kind}-{scheme}", wanted)
                 page.close()
         browser.close()
     return 0
+
+
+def _page(browser: Browser, size: tuple[int, int], scheme: str) -> Page:
+    return browser.new_page(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        locale="en-US",
+        timezone_id="America/Denver",
+    )
+
+
+def _portal_tour(page: Page, url: str) -> None:
+    """Make and edit an OAuth client, as a merchant's developer does."""
+
+    def shoot(number: int, name: str) -> None:
+        # A secret belongs in no picture, made up or not.
+        page.screenshot(
+            path=FOLDER / f"portal-{number}-{name}.png",
+            mask=[page.locator(".secret")],
+            mask_color="#9a9a9a",
+        )
+
+    page.goto(url)
+    shoot(1, "sign-in")
+    page.get_by_label("Username").fill("merchant")
+    page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="API Access", exact=True).click()
+    shoot(2, "api-access")
+    page.get_by_role("button", name="New OAuth Client").click()
+    shoot(3, "new-client")
+    page.get_by_label("Client Name").fill("Harbor Street Studio Reports")
+    page.get_by_label("Allowed Redirect URIs").fill("https://app.example.com/callback")
+    page.get_by_role("button", name="Save").click()
+    shoot(4, "edited-client")
+    # What the tour has made, it leaves switched off.
+    page.get_by_role("button", name="Deactivate").click()
 
 
 def _journey(
@@ -55,7 +97,8 @@ def _journey(
 ) -> None:
     def shoot(name: str) -> None:
         if wanted is None or f"{name}-{suffix}" in wanted:
-            page.screenshot(path=folder / f"{name}-{suffix}.png", full_page=True)
+            # README shows what fits on a screen.
+            page.screenshot(path=folder / f"{name}-{suffix}.png", full_page=wanted is None)
 
     page.goto(url)
     shoot("landing")
@@ -75,6 +118,11 @@ def _journey(
     for path in ("/customers", "/customers?lastName=zzz", "/transactions", "/login/password", "/x"):
         page.goto(url + path)
         shoot(path.strip("/").replace("/", "-").replace("?", "-").replace("=", "-"))
+    page.goto(f"{url}/inspector")
+    page.locator(".conversations a", has_text="Sign-in", has_not_text="failed").last.click()
+    shoot("inspector")
+    page.goto(f"{url}/lab")
+    shoot("lab")
 
 
 if __name__ == "__main__":

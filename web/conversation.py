@@ -262,7 +262,7 @@ def _answer_label(exchange: Exchange) -> str:
         ("error", "error"),
         ("code", "code, state"),
         ("hydra:member", "your data"),
-        ("state", "state, challenge" if "code_challenge" in fields else "state"),
+        ("state", "to OmniFund"),
     ):
         if name in fields:
             return f"{exchange.status} {label}"

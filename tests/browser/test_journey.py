@@ -168,6 +168,30 @@ def test_nothing_is_kept_in_the_browser_but_cookies_that_scripts_cannot_read(
             assert (cookie["sameSite"], cookie["path"]) == ("Lax", "/")
 
 
+def test_a_command_of_the_inspector_can_be_copied(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.goto(f"{stack.url}/inspector")
+    page.get_by_text("Request and answer, commands, source").last.click()
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command.startswith("curl ")
+    assert "code_verifier=$CODE_VERIFIER" in command
+    context.close()
+
+
+def test_the_picture_leads_to_its_message_by_keyboard(page: Page, stack: Stack) -> None:
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.goto(f"{stack.url}/inspector")
+    page.get_by_role("link", name="Message 1: GET /login").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#m1$"))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_every_page_is_accessible_and_never_scrolls_sideways(

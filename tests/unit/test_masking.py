@@ -55,6 +55,14 @@ def test_the_bearer_is_masked_and_unknown_headers_are_left_out(masker: Masker) -
     assert shown == {"Authorization": f"Bearer {masker.mark(CANARY)}"}
 
 
+def test_a_media_type_is_shown_unless_it_repeats_a_secret(masker: Masker) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html, */*;q=0.1"}
+    assert masker.headers(form) == form
+    masker.mark(CANARY)
+    assert masker.headers({"Content-Type": f"text/{CANARY}"}) == {"Content-Type": HIDDEN}
+    assert CANARY not in str(masker.headers({"Content-Type": f"text/<{CANARY}>"}))
+
+
 def test_the_query_of_a_location_is_left_out(masker: Masker) -> None:
     shown = masker.headers({"Location": f"https://app.example/callback?code={CANARY}#x"})
     assert shown == {"Location": "https://app.example/callback"}
