@@ -1,0 +1,1 @@
+"""``make bench``: what the app costs, beside what others cost. See README.md in this folder."""
