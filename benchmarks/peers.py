@@ -88,6 +88,10 @@ class Peer:
             ),
         )
 
+    def reconnect(self) -> None:
+        """Have the shared browsers connect anew to this peer."""
+        self._shared[0].close()
+
     def browser(self, *, alone: bool = False) -> Browser:
         """Return a browser without cookies; all share their connections unless it is ``alone``."""
         return Browser(self, *(self.connections() if alone else self._shared))

@@ -138,16 +138,17 @@ class Attempts:
             handle = self._keyring.open(holder or b"", secret=attempt.state, name=key)
         except Unreadable:
             return Claim.PENDING, None
-        return Claim.FINISHED, handle.decode()
+        return Claim.FINISHED, base64.urlsafe_b64encode(handle).rstrip(b"=").decode()
 
     def finish(self, attempt: Attempt, handle: str) -> Command:
-        """Return the command that remembers what the attempt led to.
+        """Return the command that remembers what the attempt led to: ``handle``, in base64url.
 
         The browser may never see the answer of the callback that won: a double click or a reload
         drops it. When it comes again with the same attempt it can then be given the same session.
         """
         key = _key(attempt.state)
-        sealed = self._keyring.seal(handle.encode(), secret=attempt.state, name=key)
+        packed = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
+        sealed = self._keyring.seal(packed, secret=attempt.state, name=key)
         return ("SET", key, sealed, "XX", "KEEPTTL")
 
 

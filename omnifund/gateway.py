@@ -1,24 +1,23 @@
 """The conversation with OmniFund's OAuth endpoints, through Authlib. Nothing else imports Authlib.
 
-Authlib builds the authorization URL and the token requests and reads the error answers; the HTTP
-below it is ``Transport``'s, and what comes back is checked before Authlib sees it, because Authlib
-takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib, requests, urllib3 or json
-escapes from here.
+Authlib builds the authorization URL and the token requests, authenticates the client and reads the
+error answers; the HTTP below it is ``Transport``'s, and what comes back is checked before Authlib
+sees it, because Authlib takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib, urllib3
+or json escapes from here.
 """
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
-import requests
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.base_client import OAuthError
-from authlib.integrations.requests_client import OAuth2Session
-from requests.adapters import BaseAdapter
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.auth import ClientAuth
+from authlib.oauth2.client import OAuth2Client
 
 from omnifund import trace
 from omnifund.answers import read_token_answer, short_code
@@ -35,8 +34,9 @@ from omnifund.errors import (
 from omnifund.events import Event, Observer, ignore
 from omnifund.token import Token
 from omnifund.trace import Check
-from omnifund.transport import Answer, Transport
+from omnifund.transport import Transport
 
+TOKEN_PATH: Final = "/oauth/v2/token"
 MAX_TOKEN_ANSWER_BYTES: Final = 64 * 1024
 
 _MISCONFIGURED: Final = frozenset(
@@ -69,12 +69,12 @@ class Gateway:
         self._client_secret = client_secret
         self._redirect_uri = redirect_uri
         self._authorize_url = f"{transport.base_url}/oauth/v2/auth"
-        self._token_url = f"{transport.base_url}/oauth/v2/token"
-        self._adapter = _Adapter(transport, path="/oauth/v2/token", clock=clock)
+        self._token_url = transport.base_url + TOKEN_PATH
+        self._session = _Session(transport, self._token_url, clock)
         self._clock = clock
         self._observe = observe
-        # Building a URL changes nothing in a session of Authlib's, so one serves all threads.
-        self._url_builder = self._session()
+        # Building a URL changes nothing in a client of Authlib's, so one serves all threads.
+        self._url_builder = self._client()
 
     @property
     def issuer(self) -> str:
@@ -143,32 +143,28 @@ class Gateway:
 
     def _fetch(self, grant_type: str, params: dict[str, Any]) -> Mapping[str, Any]:
         try:
-            # A session of its own: Authlib keeps the answer in it, and two merchants sharing one
+            # A client of its own: Authlib keeps the answer in it, and two merchants sharing one
             # could be given each other's token.
-            payload: Mapping[str, Any] = self._session().fetch_token(
-                self._token_url, grant_type=grant_type, allow_redirects=False, **params
+            payload: Mapping[str, Any] = self._client().fetch_token(
+                self._token_url, grant_type=grant_type, **params
             )
-        except OAuthError as error:
+        except OAuth2Error as error:
             raise _refusal(error.error) from None
-        except (AuthlibBaseError, requests.RequestException, TypeError, ValueError):
-            # `from None`: texts of these libraries may quote the request, secrets included.
+        except (AuthlibBaseError, TypeError, ValueError):
+            # `from None`: texts of the library may quote the request, secrets included.
             raise OmniFundNonsense("OmniFund's token answer cannot be understood") from None
         return payload
 
-    def _session(self) -> OAuth2Session:
-        session = OAuth2Session(
+    def _client(self) -> OAuth2Client:
+        return OAuth2Client(
+            self._session,
             client_id=self._client_id,
             client_secret=self._client_secret,
             # The manual shows the credentials in the body; Authlib's default is HTTP Basic.
             token_endpoint_auth_method="client_secret_post",
             redirect_uri=self._redirect_uri,
             code_challenge_method="S256",
-            trust_env=False,
         )
-        session.headers.clear()
-        session.adapters.clear()
-        session.mount(self._token_url, self._adapter)
-        return session
 
 
 def _refusal(error: object) -> OmniFundError:
@@ -183,42 +179,35 @@ def _refusal(error: object) -> OmniFundError:
     return OmniFundNonsense("OmniFund refused for a reason that this app does not know")
 
 
-class _Adapter(BaseAdapter):
-    """Lets Authlib's requests session talk through ``Transport``, and to one URL only."""
+class _Session:
+    """What Authlib takes for an HTTP session: it sends to the token endpoint, and to it alone."""
 
-    def __init__(self, transport: Transport, *, path: str, clock: Callable[[], float]) -> None:
-        super().__init__()
+    def __init__(self, transport: Transport, url: str, clock: Callable[[], float]) -> None:
         self._transport = transport
+        self._url = url
         self._clock = clock
-        self._path = path
-        self._url_path = urlsplit(transport.base_url).path.rstrip("/") + path
 
-    def send(
-        self, request: requests.PreparedRequest, *_args: Any, **_kwargs: Any
-    ) -> requests.Response:
-        if request.path_url != self._url_path:
-            raise requests.exceptions.InvalidURL("only the token endpoint itself is called")
+    def post(
+        self, url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
+    ) -> _Response:
+        """Send a token request (RFC 6749 §4.1.3); return its answer, checked."""
+        if url != self._url:
+            raise ValueError("only the token endpoint itself is called")
+        _, sent_headers, body = auth.prepare("POST", url, dict(headers), urlencode(data))
         trace.checked(Check.CREDENTIALS_IN_BODY, of_next=True)
         answer = self._transport.send(
-            request.method or "POST",
-            self._path,
-            headers=dict(request.headers),
-            body=request.body if isinstance(request.body, str | bytes) else None,
-            max_bytes=MAX_TOKEN_ANSWER_BYTES,
+            "POST", TOKEN_PATH, headers=sent_headers, body=body, max_bytes=MAX_TOKEN_ANSWER_BYTES
         )
-        read_token_answer(answer, now=self._clock())
-        return _as_response(answer, request)
-
-    def close(self) -> None:
-        """Keep the pool: it belongs to the transport, not to one session."""
+        return _Response(answer.status, read_token_answer(answer, now=self._clock()))
 
 
-def _as_response(answer: Answer, request: requests.PreparedRequest) -> requests.Response:
-    response = requests.Response()
-    response.status_code = answer.status
-    response.headers.update(answer.headers)
-    response.raw = io.BytesIO(answer.body)
-    response.encoding = "utf-8"
-    response.request = request
-    response.url = request.url or ""
-    return response
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """As much of a response as Authlib looks at."""
+
+    status_code: int
+    payload: Mapping[str, Any]
+
+    def json(self) -> Mapping[str, Any]:
+        """Return the JSON object, which has been read and checked already."""
+        return self.payload

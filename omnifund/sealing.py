@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -36,6 +37,7 @@ class Keyring:
         if not secret_keys:
             raise ValueError("at least one secret key is needed")
         self._secret_keys = [key.encode() for key in secret_keys]
+        self._latest = threading.local()
 
     def seal(self, plaintext: bytes, *, secret: str, name: str) -> bytes:
         """Encrypt ``plaintext`` so that it opens only with the same ``secret`` and ``name``."""
@@ -56,10 +58,15 @@ class Keyring:
                 continue
         raise Unreadable
 
-    @staticmethod
-    def _cipher(secret_key: bytes, secret: str) -> AESGCM:
-        hkdf = HKDF(algorithm=SHA256(), length=32, salt=secret.encode(), info=_INFO)
-        return AESGCM(hkdf.derive(secret_key))
+    def _cipher(self, secret_key: bytes, secret: str) -> AESGCM:
+        # A request opens or seals two or three values with the same secret, one after the other.
+        latest = getattr(self._latest, "cipher", None)
+        if latest is None or latest[:2] != (secret_key, secret):
+            hkdf = HKDF(algorithm=SHA256(), length=32, salt=secret.encode(), info=_INFO)
+            latest = (secret_key, secret, AESGCM(hkdf.derive(secret_key)))
+            self._latest.cipher = latest
+        cipher: AESGCM = latest[2]
+        return cipher
 
 
 def fingerprint(secret: str) -> str:

@@ -9,6 +9,11 @@ from typing import Final
 from flask import Flask
 from markupsafe import Markup
 
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+
 NOTHING: Final = "–"
 """What stands where OmniFund said nothing."""
 
@@ -30,11 +35,12 @@ def moment(value: datetime | None) -> str | Markup:
     """Return a ``<time>`` in UTC; ``value`` knows its time zone. Scripts show the visitor's own."""
     if value is None:
         return NOTHING
-    utc = value.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        utc.strftime("%-d %b %Y, %H:%M UTC"),
+    utc = value.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+    day, _, time = utc.isoformat().partition("T")
+    # Nothing in it needs escaping, and Markup.format costs ten times as much.
+    return Markup(  # noqa: S704 - numbers and fixed words only
+        f'<time datetime="{day}T{time}Z" title="{day} {time} UTC">'
+        f"{utc.day} {_MONTHS[utc.month - 1]} {utc.year}, {time[:5]} UTC</time>"
     )
 
 

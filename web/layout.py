@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, url_for
 from jinja2 import StrictUndefined
 
 from config import Settings
@@ -38,6 +39,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         "static_url": urls.__getitem__,
     }
 
+    app.jinja_env.globals["url_for"] = _remembering_url_for()
+
     @app.context_processor
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not ask a Redis that has just failed.
@@ -50,6 +53,22 @@ def init_app(app: Flask, settings: Settings) -> None:
             if request.args.get("v") == versions.get(name):
                 response.headers["Cache-Control"] = f"public, max-age={_ONE_YEAR}, immutable"
         return response
+
+
+def _remembering_url_for() -> Callable[..., str]:
+    """Return Flask's ``url_for``, with the addresses that need no values built only once."""
+    built: dict[tuple[str, str], str] = {}
+
+    def remembering_url_for(endpoint: str, **values: Any) -> str:
+        if values:
+            return url_for(endpoint, **values)
+        # Behind a proxy that mounts the app below a path, the address begins with that path.
+        key = (request.environ.get("SCRIPT_NAME", ""), endpoint)
+        if key not in built:
+            built[key] = url_for(endpoint)
+        return built[key]
+
+    return remembering_url_for
 
 
 def _clock_ahead() -> float | None:

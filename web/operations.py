@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import re
 import secrets
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    g,
+    has_app_context,
+    jsonify,
+    request,
+)
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -47,27 +59,29 @@ _ERROR_LEVEL: Final = frozenset(
 def configure_logging(settings: Settings) -> None:
     """Send everybody's log records, the libraries' included, to standard output in one form."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
+        _add_request_id,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redact,
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer()
+        # One encoder for all lines: json.dumps would make one for each.
+        structlog.processors.JSONRenderer(serializer=_json_line)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     )
+    # The app's own lines do not go through the logging module: its records cost as much again.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=_StandardOutput,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -76,6 +90,37 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     # Authlib writes the code verifier at DEBUG.
     logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))
+
+
+class _StandardOutput:
+    """Where the app's own lines go, one after the other."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, *_arguments: Any) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        """Write one line, whole."""
+        with self._lock:
+            # Looked up each time: whoever has put something else in its place means it.
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+_encode: Final = json.JSONEncoder(default=repr).encode
+
+
+def _json_line(event: dict[str, Any], **_options: Any) -> str:
+    return _encode(event)
+
+
+def _add_request_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    if has_app_context() and (request_id := g.get("request_id")) is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -161,8 +206,6 @@ def init_app(app: Flask, events: EventLog) -> None:
     def begin() -> None:
         g.request_id = _request_id()
         g.started = time.perf_counter()
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Settings
+from web import visitor
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -60,6 +61,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SECRET_KEY="signature-only",
     )
     _csrf.init_app(app)
+    app.jinja_env.globals["csrf_token"] = visitor.csrf_token
     if settings.allowed_hosts:
         app.before_request(_check_host(settings.allowed_hosts))
     app.after_request(_add_headers(settings))
@@ -90,18 +92,20 @@ def _check_host(allowed: tuple[str, ...]) -> Callable[[], None]:
 
 
 def _add_headers(settings: Settings) -> Callable[[Response], Response]:
-    headers = dict(_HEADERS)
+    headers = list(_HEADERS.items())
     if settings.secure_cookies:
-        headers["Strict-Transport-Security"] = f"max-age={_ONE_YEAR}; includeSubDomains"
+        headers.append(
+            ("Strict-Transport-Security", f"max-age={_ONE_YEAR}; includeSubDomains"),
+        )
 
     def add_headers(response: Response) -> Response:
-        response.headers.update(headers)
+        response.headers.extend(headers)
         if (elsewhere := g.get("form_action")) is not None:
             policy = _CONTENT_SECURITY_POLICY.replace(_OWN_FORMS, f"{_OWN_FORMS} {elsewhere}")
             response.headers["Content-Security-Policy"] = policy
         if request.endpoint != "static":
             response.headers["Cache-Control"] = "no-store"
-            response.vary.add("Cookie")
+            response.headers.add("Vary", "Cookie")
         return response
 
     return add_headers

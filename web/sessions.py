@@ -17,7 +17,6 @@ import binascii
 import functools
 import json
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, Final, Self
 
@@ -35,6 +34,9 @@ from web.integration import Integration
 
 VISITOR_SECONDS: Final = 3600
 """How long the cookie of a visitor who has not signed in is good."""
+
+# Where Flask-WTF looks for it.
+_CSRF: Final = "csrf_token"
 
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -74,6 +76,7 @@ class MerchantSession(ServerSideSession):
         self._load = None
         dict.clear(self)
         dict.update(self, data)
+        dict.setdefault(self, _CSRF, csrf_token_of(sid))
         self.sid, self.is_started, self.is_ended, self.modified = sid, True, False, False
 
     def end(self) -> None:
@@ -132,7 +135,8 @@ class SealedRedisSessionInterface(RedisSessionInterface):
     def store_command(self, sid: str, data: dict[str, Any], *, only_if: str = "") -> Command:
         """Return the command that stores a session; ``only_if`` ``"XX"``: where it still exists."""
         key = self._get_store_id(sid)
-        sealed = self._parts.keyring.seal(_encode(data), secret=sid, name=key)
+        stored = {name: value for name, value in data.items() if name != _CSRF}
+        sealed = self._parts.keyring.seal(_encode(stored), secret=sid, name=key)
         command: Command = ("SET", key, sealed, "EX", self.idle_seconds)
         return (*command, only_if) if only_if else command
 
@@ -192,6 +196,7 @@ class SealedRedisSessionInterface(RedisSessionInterface):
             )
             self._parts.observe(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
+        data.setdefault(_CSRF, csrf_token_of(sid))
         session.sid, session.sealed_token = sid, sealed_token
         return data
 
@@ -217,9 +222,12 @@ class SealedRedisSessionInterface(RedisSessionInterface):
         )
 
 
-def new_csrf_token() -> str:
-    """Return what a session starts with, so that its first form needs no second write."""
-    return secrets.token_urlsafe(16)
+def csrf_token_of(sid: str) -> str:
+    """Return the session's CSRF token: 128 bits that follow from its id and lead nobody back.
+
+    So it need not be stored, and the first form of a session needs no second write.
+    """
+    return fingerprint(f"csrf {sid}")
 
 
 def _encode(data: dict[str, Any]) -> bytes:

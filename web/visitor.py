@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from flask import current_app, redirect, request, session, url_for
+from flask_wtf.csrf import generate_csrf
 
 from omnifund.attempts import Attempt
 from omnifund.events import Event
@@ -19,7 +20,7 @@ from omnifund.vault import Record
 from web import recording
 from web.integration import integration
 from web.next_path import safe_next_path
-from web.sessions import MerchantSession, SealedRedisSessionInterface, new_csrf_token
+from web.sessions import MerchantSession, SealedRedisSessionInterface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def sign_in(token: Token, *, attempt: Attempt | None = None, workflow: str) -> N
     """
     parts, sessions = integration(), _sessions()
     sid, now = sessions.new_sid(), int(parts.clock())
-    data = {"signed_in_at": now, "csrf_token": new_csrf_token()}
+    data = {"signed_in_at": now}
     commands = [
         parts.vault.save(sid, token, seconds=sessions.idle_seconds),
         sessions.store_command(sid, data),
@@ -87,6 +88,20 @@ def sign_in(token: Token, *, attempt: Attempt | None = None, workflow: str) -> N
 def session_key(handle: str) -> str:
     """Return the name of the session's key in Redis."""
     return str(_sessions().remove_command(handle)[1])
+
+
+def csrf_token() -> str:
+    """Return what the visitor's forms carry. Raises ``StoreUnavailable``."""
+    current = _session()
+    word = current.get("csrf_token")
+    return generate_csrf() if word is None else _signed(word)
+
+
+@lru_cache(maxsize=4096)
+def _signed(_word: str) -> str:
+    # Flask-WTF signs the word of the current session, which is this one. As nothing depends on when
+    # it was signed, once is enough.
+    return str(generate_csrf())
 
 
 def resume(handle: str) -> None:

@@ -121,7 +121,7 @@ def test_a_form_that_is_too_large_is_refused(person: Person) -> None:
 
 
 def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
-    stack: Stack, caplog: pytest.LogCaptureFixture
+    stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """G7"""
 
@@ -135,7 +135,8 @@ def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
     assert "nobody may read this" not in answer.text
     reference = answer.headers["X-Request-ID"]
     assert reference in answer.text
-    (line,) = [each for each in caplog.messages if "page:error:unexpected" in each]
+    printed = capsys.readouterr().out.splitlines()
+    (line,) = [each for each in printed if "page:error:unexpected" in each]
     assert reference in line
     assert "nobody may read this" in line
 
