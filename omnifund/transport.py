@@ -262,33 +262,43 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineReader(raw, sock, deadline))
 
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
+class _OneExchange(http.client.HTTPConnection):
+    """What is added to urllib3's connections: a deadline, and requests that leave in one piece."""
+
     def __init__(self, *args: Any, answer_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._answer_timeout = answer_timeout
+        self._held: list[bytes] | None = None
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _begin(self, self._answer_timeout)
-        super().request(*args, **kwargs)
+        # With https the connection stands by now, certificate and all. With http it is made from
+        # here on, and has errors of its own when that fails.
+        _progress.sent = True
+        self.response_class = functools.partial(  # type: ignore[assignment]  # it is only ever called
+            _DeadlineResponse, deadline=time.monotonic() + self._answer_timeout
+        )
+        # http.client sends headers and body one after the other: two TLS records, two packets.
+        self._held = []
+        try:
+            super().request(*args, **kwargs)
+            whole = b"".join(self._held)
+        finally:
+            self._held = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(bytes(data))
 
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    def __init__(self, *args: Any, answer_timeout: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._answer_timeout = answer_timeout
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _begin(self, self._answer_timeout)
-        super().request(*args, **kwargs)
+class _HTTPConnection(_OneExchange, urllib3.connection.HTTPConnection):
+    pass
 
 
-def _begin(connection: http.client.HTTPConnection, seconds: float) -> None:
-    # With https the connection stands by now, certificate and all. With http it is made from here
-    # on, and has errors of its own when that fails.
-    _progress.sent = True
-    connection.response_class = functools.partial(  # type: ignore[assignment]  # it is only ever called
-        _DeadlineResponse, deadline=time.monotonic() + seconds
-    )
+class _HTTPSConnection(_OneExchange, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
