@@ -2,13 +2,13 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots portal-tour soak capacity clean
+.PHONY: help demo test lint format screenshots portal-tour soak bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := app.py config.py gunicorn.conf.py omnifund web local_omnifund tools tests
+SOURCES := app.py config.py gunicorn.conf.py omnifund web local_omnifund benchmarks tools tests
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -43,8 +43,8 @@ portal-tour: $(DEV_READY) ## Take the pictures of docs/portal-tour.md, of the ru
 soak: $(DEV_READY) ## Mixed traffic with random faults for MINUTES (1), then a table
 	@$(BIN)/python tools/soak.py
 
-capacity: $(DEV_READY) ## Measure CPU per sign-in and page, and Redis per session
-	@$(BIN)/python tools/capacity.py
+bench: $(DEV_READY) ## Measure the app beside its peers; ARGS=--help lists the sections
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove everything that was made, the virtual environment included
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,1 +1,1 @@
-"""``make bench``: what the app costs, beside what others cost. See README.md in this folder."""
+"""What the app costs, beside its peers: ``make bench``."""

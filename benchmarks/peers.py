@@ -1,234 +1,193 @@
-"""Who is measured: the app, the textbook, the floor and Node's Passport.
-
-Each has its own Redis and its own provider over HTTPS, so that nobody is counted for another.
-"""
+"""The servers that are measured, each with a Redis of its own, and the provider that all ask."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import random
 import secrets
 import shutil
-import ssl
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, Protocol, Self
 
 import certifi
 import trustme
 
-from config import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
-from tests.faults.provider import HonestProvider
-from tests.support.processes import die_with_parent, free_port, wait_until
-from tests.support.servers import Gunicorn
+from benchmarks.browser import Browser, Door
+from benchmarks.meters import ProviderControl, RedisMeter, children
+from tests.support.processes import answers, die_with_parent, free_port, wait_until
+from tests.support.servers import REPOSITORY, Gunicorn
 from tests.support.valkey import ValkeyServer
 
-PASSPORT: Final = Path(__file__).parent / "passport"
+HOST: Final = "app.example.test"
+_NODE_FOLDER: Final = Path(__file__).parent / "node_passport"
 
-GUNICORN_APPS: Final = {
-    "app": "app:create_app()",
-    "textbook": "benchmarks.textbook:create_app()",
-    "floor": "benchmarks.floor:create_app()",
-}
+
+class _Server(Protocol):
+    process: subprocess.Popen[bytes] | None
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_error: object) -> None: ...
 
 
 @dataclass
-class Authority:
-    """A certificate authority of the benchmark's own.
+class Provider:
+    """The provider, running. ``bundle``: certifi's authorities and the one that signed for it."""
 
-    ``bundle`` holds the public authorities too: reading them is part of what is measured.
-    """
-
+    url: str
+    plain_port: int
     bundle: Path
-    server: ssl.SSLContext
-    client: ssl.SSLContext
+    authority: Path
+    control: ProviderControl
 
-    @classmethod
-    def make(cls, folder: Path) -> Authority:
-        """Make it; the bundle goes into ``folder``."""
-        authority = trustme.CA()
-        bundle = folder / "authorities.pem"
-        bundle.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(server)
-        return cls(bundle, server, ssl.create_default_context(cafile=str(bundle)))
+
+@contextlib.contextmanager
+def provider() -> Iterator[Provider]:
+    """Run the provider in a process of its own."""
+    https_port, plain_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        ca = trustme.CA()
+        certificate, authority, bundle = (
+            folder / each for each in ("server.pem", "authority.pem", "bundle.pem")
+        )
+        ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+        ca.cert_pem.write_to_path(authority)
+        # All the authorities of the web, as in production: loading them is part of the cost.
+        bundle.write_bytes(Path(certifi.where()).read_bytes() + authority.read_bytes())
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.provider"),
+                *(str(https_port), str(plain_port), str(certificate)),
+            ],
+            cwd=REPOSITORY,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            wait_until(lambda: answers(https_port), what="the provider")
+            control = ProviderControl(plain_port)
+            yield Provider(
+                f"https://localhost:{https_port}", plain_port, bundle, authority, control
+            )
+        finally:
+            process.kill()
+            process.wait()
 
 
 @dataclass
 class Peer:
-    """A running application. ``pids`` do its work; ``cold_start``: seconds to its first answer."""
+    """One server, running. ``started_in``: seconds from its start to its first answer."""
 
     name: str
     port: int
+    host: str
     valkey: ValkeyServer
-    provider: HonestProvider
-    authority: Authority
-    pids: list[int] = field(default_factory=list)
-    cold_start: float = 0.0
+    store: RedisMeter
+    provider: Provider
+    started_in: float
+    server: _Server
 
-    def __post_init__(self) -> None:
-        self._shared = self.connections()
-        # Connected before anything is counted.
-        self.redis = self.valkey.client()
-        self.redis.ping()
+    @property
+    def pids(self) -> list[int]:
+        """The processes that serve: gunicorn's workers, or the one process itself."""
+        if self.server.process is None:
+            return []
+        return children(self.server.process.pid) or [self.server.process.pid]
 
-    def connections(self) -> tuple[http.client.HTTPConnection, http.client.HTTPConnection]:
-        """Return new connections to this peer and to its provider."""
-        provider = urlsplit(self.provider.url)
-        return (
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60),
-            http.client.HTTPSConnection(
-                "localhost", provider.port, timeout=60, context=self.authority.client
-            ),
-        )
+    def door(self) -> Door:
+        """Return a connection of one's own, with nothing asked yet."""
+        return Door(self.port)
 
-    def reconnect(self) -> None:
-        """Have the shared browsers connect anew to this peer."""
-        self._shared[0].close()
-
-    def browser(self, *, alone: bool = False) -> Browser:
-        """Return a browser without cookies; all share their connections unless it is ``alone``."""
-        return Browser(self, *(self.connections() if alone else self._shared))
+    def browser(self, server: Door, provider: Door) -> Browser:
+        """Return somebody with no cookies."""
+        return Browser(server, provider, self.host)
 
 
-@dataclass
-class Browser:
-    """As little of a browser as a sign-in needs: cookies, and no following of redirects."""
+class Node:
+    """The Passport peer, as a process."""
 
-    peer: Peer
-    to_peer: http.client.HTTPConnection
-    to_provider: http.client.HTTPConnection
-    cookies: dict[str, str] = field(default_factory=dict)
-    address: str = field(
-        # One for each merchant, as in life: rate limits count addresses.
-        default_factory=lambda: ".".join(str(random.randrange(1, 255)) for _ in range(4))
-    )
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Open ``path``; return the status and where the answer leads."""
-        headers = {
-            "Host": f"localhost:{self.peer.port}",
-            "Accept": "text/html",
-            "X-Forwarded-For": self.address,
-            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+    def __init__(self, environment: dict[str, str], port: int) -> None:
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "NODE_ENV": "production",
+            "PORT": str(port),
+            **environment,
         }
-        self.to_peer.request("GET", path, headers=headers)
-        answer = self.to_peer.getresponse()
-        answer.read()
-        for cookie in answer.headers.get_all("Set-Cookie") or []:
-            name, _, rest = cookie.partition("=")
-            self.cookies[name] = rest.partition(";")[0]
-        return answer.status, answer.headers.get("Location", "")
+        self._port = port
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def sign_in(self) -> None:
-        """Sign in, and open the page that it leads to."""
-        authorize = _below_the_host(self.get("/login")[1])
-        self.to_provider.request("GET", authorize)
-        approved = self.to_provider.getresponse()
-        approved.read()
-        status, page = self.get(_below_the_host(approved.headers["Location"]))
-        if status not in (302, 303) or self.get(urlsplit(page).path)[0] != 200:
-            raise RuntimeError(f"{self.peer.name} did not sign in: {status} {page}")
-
-    def close(self) -> None:
-        """Close its connections."""
-        self.to_peer.close()
-        self.to_provider.close()
-
-
-def _below_the_host(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.path}?{parts.query}"
-
-
-@contextlib.contextmanager
-def running(
-    name: str, authority: Authority, *, delay: float = 0.0, expires_in: int = 3600, workers: int = 1
-) -> Iterator[Peer]:
-    """Run the peer ``name``. ``delay``: seconds that its provider takes for a token."""
-    with contextlib.ExitStack() as stack:
-        valkey = stack.enter_context(ValkeyServer())
-        provider = stack.enter_context(
-            HonestProvider(tls=authority.server, delay=delay, expires_in=expires_in)
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            ["node", "server.js"],
+            cwd=_NODE_FOLDER,
+            env=self._environment,
+            preexec_fn=die_with_parent,
         )
-        port = free_port()
-        environment = _environment(port, valkey, provider, authority)
-        started = time.perf_counter()
-        if name == "passport":
-            pids = stack.enter_context(_node(environment))
-            wait_until(lambda: _answers(port), seconds=20, what="Passport")
-        else:
-            server = stack.enter_context(
-                Gunicorn(
-                    GUNICORN_APPS[name], environment, workers=workers, port=port, ready_path="/"
-                )
-            )
-            pids = server.worker_pids()
-        cold_start = time.perf_counter() - started
-        yield Peer(name, port, valkey, provider, authority, pids, cold_start)
+        wait_until(lambda: answers(self._port), seconds=20, what="Node")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _environment(
-    port: int, valkey: ValkeyServer, provider: HonestProvider, authority: Authority
-) -> dict[str, str]:
-    bundle = str(authority.bundle)
-    return {
-        # Not local: the inspector is off, as in production, and everything else is on.
-        "OMNIFUND_ENVIRONMENT": "sandbox",
-        "OMNIFUND_BASE_URL": provider.url,
-        "OMNIFUND_CLIENT_ID": DEMO_CLIENT_ID,
-        "OMNIFUND_CLIENT_SECRET": DEMO_CLIENT_SECRET,
-        "OMNIFUND_REDIRECT_URI": f"http://localhost:{port}/callback",
-        "OMNIFUND_CA_BUNDLE": bundle,
-        "REQUESTS_CA_BUNDLE": bundle,
-        "NODE_EXTRA_CA_CERTS": bundle,
-        "NODE_ENV": "production",
-        "PORT": str(port),
-        "REDIS_URL": valkey.url,
-        "SECRET_KEY": secrets.token_urlsafe(48),
-        "TRUSTED_PROXIES": "1",
-    }
+def install_node_peer() -> str | None:
+    """Install what the Passport peer needs; return why there can be none, or ``None``."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "no node or npm on this machine"
+    installed = _NODE_FOLDER / "node_modules" / ".package-lock.json"
+    wanted = _NODE_FOLDER / "package-lock.json"
+    if installed.exists() and installed.stat().st_mtime > wanted.stat().st_mtime:
+        return None
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+    done = subprocess.run(command, cwd=_NODE_FOLDER, capture_output=True)
+    return None if done.returncode == 0 else "npm ci failed"
 
 
 @contextlib.contextmanager
-def _node(environment: dict[str, str]) -> Iterator[list[int]]:
-    process = subprocess.Popen(
-        ["node", "server.js"],
-        cwd=PASSPORT,
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-    )
-    try:
-        yield [process.pid]
-    finally:
-        process.kill()
-        process.wait()
+def peer(name: str, provider: Provider, *, workers: int = 1) -> Iterator[Peer]:
+    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis."""
+    port = free_port()
+    with ValkeyServer() as valkey:
+        environment = {
+            "OMNIFUND_BASE_URL": provider.url,
+            "OMNIFUND_CLIENT_ID": "1_bench",
+            "OMNIFUND_CLIENT_SECRET": secrets.token_urlsafe(32),
+            "REDIS_URL": valkey.url,
+            "SECRET_KEY": secrets.token_urlsafe(48),
+        }
+        server: _Server
+        host = f"localhost:{port}"
+        if name == "passport":
+            environment["NODE_EXTRA_CA_CERTS"] = str(provider.authority)
+            server = Node(environment, port)
+        else:
+            target = f"benchmarks.{name}:create_app()"
+            environment["REQUESTS_CA_BUNDLE"] = str(provider.bundle)
+            if name == "app":
+                target, host = "app:create_app()", HOST
+                environment |= _production(provider)
+            server = Gunicorn(target, environment, workers=workers, port=port)
+        started = time.perf_counter()
+        with server:
+            started_in = time.perf_counter() - started
+            store = RedisMeter(valkey.client())
+            yield Peer(name, port, host, valkey, store, provider, started_in, server)
 
 
-def install_passport() -> str | None:
-    """Install the Node peer's packages if need be; return why it cannot be measured, if so."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        return "there is no Node on this machine"
-    if not (PASSPORT / "node_modules").is_dir():
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--silent"]
-        if subprocess.run(command, cwd=PASSPORT, check=False).returncode != 0:
-            return "npm ci failed"
-    return None
+def _production(provider: Provider) -> dict[str, str]:
+    """The app as behind a proxy that speaks https, with every safeguard on."""
+    return {
+        "OMNIFUND_ENVIRONMENT": "production",
+        "OMNIFUND_REDIRECT_URI": f"https://{HOST}/callback",
+        "OMNIFUND_CA_BUNDLE": str(provider.bundle),
+        "TRUSTED_PROXIES": "1",
+        # The address itself is for the question whether it has started.
+        "ALLOWED_HOSTS": f"{HOST},127.0.0.1",
+    }

@@ -11,12 +11,12 @@ a refresh has failed a moment ago. All keys of one handle share a hash tag, for 
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
 from omnifund.events import Event, Observer, ignore
+from omnifund.packing import pack, unpack
 from omnifund.sealing import Keyring, Unreadable, fingerprint
 from omnifund.store import Command, Store
 from omnifund.token import Token
@@ -104,9 +104,9 @@ class Vault:
         if sealed is None:
             return None
         try:
-            plaintext = self._keyring.open(sealed, secret=handle, name=self.key(handle))
-            return Record(Token(*json.loads(plaintext)), sealed)
-        except (Unreadable, ValueError, TypeError):
+            packed = self._keyring.open(sealed, secret=handle, name=self.key(handle))
+            return Record(unpack(packed), sealed)
+        except (Unreadable, ValueError):
             self._observe(Event.RECORD_UNREADABLE, record="token", handle=fingerprint(handle))
             return None
 
@@ -161,13 +161,4 @@ class Vault:
 
     def seal(self, handle: str, token: Token) -> bytes:
         """Return ``token`` as it is stored under ``handle``."""
-        facts = [
-            token.access_token,
-            token.refresh_token,
-            token.obtained_at,
-            token.expires_at,
-            token.scope,
-            token.generation,
-        ]
-        plaintext = json.dumps(facts, separators=(",", ":")).encode()
-        return self._keyring.seal(plaintext, secret=handle, name=self.key(handle))
+        return self._keyring.seal(pack(token), secret=handle, name=self.key(handle))

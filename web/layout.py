@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, request, url_for
 from jinja2 import StrictUndefined
 
 from config import Settings
-from web import visitor
+from web import static_files, visitor
 from web.integration import integration
 
-_ONE_YEAR: Final = 365 * 24 * 3600
 CLOCK_TOLERANCE_SECONDS: Final = 60
 """How far this machine's clock and OmniFund's may be apart before pages say so."""
 
@@ -24,10 +21,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Set up Jinja and the context of every page."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    versions = _versions(Path(str(app.static_folder)))
-    # With the content's hash, so that a file may be cached for ever; made once, not per page.
-    urls = {name: f"{app.static_url_path}/{name}?v={hash_}" for name, hash_ in versions.items()}
-
     context: dict[str, Any] = {
         "environment": settings.omnifund_environment,
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
@@ -36,7 +29,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         "lab": settings.omnifund_environment == "local",
         "lab_card": None,
         "navigation": _navigation(settings),
-        "static_url": urls.__getitem__,
+        "static_url": static_files.init_app(app),
     }
 
     app.jinja_env.globals["url_for"] = _remembering_url_for()
@@ -45,14 +38,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not ask a Redis that has just failed.
         return {**context, "signed_in": visitor.is_known(), "clock_ahead": _clock_ahead()}
-
-    @app.after_request
-    def cache_static_files(response: Response) -> Response:
-        if request.endpoint == "static" and response.status_code in (200, 304):
-            name = (request.view_args or {}).get("filename", "")
-            if request.args.get("v") == versions.get(name):
-                response.headers["Cache-Control"] = f"public, max-age={_ONE_YEAR}, immutable"
-        return response
 
 
 def _remembering_url_for() -> Callable[..., str]:
@@ -89,11 +74,3 @@ def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
     if settings.omnifund_environment == "local":
         pages.append(("lab.lab", "Lab"))
     return tuple(pages)
-
-
-def _versions(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        for path in folder.rglob("*")
-        if path.is_file()
-    }

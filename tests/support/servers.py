@@ -77,13 +77,8 @@ class Gunicorn:
         threads: int = 16,
         port: int | None = None,
         arguments: tuple[str, ...] = (),
-        ready_path: str = "/healthz",
     ) -> None:
-        """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets.
-
-        ``ready_path`` answers 200 when the app is up.
-        """
-        self._ready_path = ready_path
+        """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets."""
         self.port = port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="gunicorn-")
         self._log = Path(self._folder.name) / "log"
@@ -115,7 +110,7 @@ class Gunicorn:
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start, and wait until it answers ``/healthz``."""
         with self._log.open("ab") as log:
             # In a folder of its own, so that a developer's .env is not read.
             self.process = subprocess.Popen(
@@ -132,7 +127,7 @@ class Gunicorn:
         assert self.process is not None
         assert self.process.poll() is None, self.log
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}{self._ready_path}", timeout=2).ok
+            return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
         except requests.ConnectionError:
             return False
 
