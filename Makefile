@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots portal-tour soak bench clean
+.PHONY: help demo test lint format screenshots portal-tour security-table soak bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.dev-ready
 SOURCES := app.py config.py gunicorn.conf.py omnifund web local_omnifund benchmarks tools tests
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
 	@exec $(BIN)/python tools/demo.py
@@ -39,6 +39,9 @@ screenshots: $(DEV_READY) ## Take README's pictures of the running demo
 
 portal-tour: $(DEV_READY) ## Take the pictures of docs/portal-tour.md, of the running demo
 	@$(BIN)/python tools/screenshots.py --portal
+
+security-table: $(DEV_READY) ## Write the tests' names into docs/security.md
+	@$(BIN)/python tools/security_table.py
 
 soak: $(DEV_READY) ## Mixed traffic with random faults for MINUTES (1), then a table
 	@$(BIN)/python tools/soak.py

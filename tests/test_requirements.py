@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import re
-from pathlib import Path
-
 import pytest
+
+from tools import security_table
+from tools.security_table import named
 
 LINES = {"A": 8, "B": 14, "C": 12, "D": 6, "E": 13, "F": 8, "G": 7, "H": 4}
 IDS = [f"{group}{number}" for group, count in LINES.items() for number in range(1, count + 1)]
 
 
-@functools.cache
-def named() -> dict[str, set[str]]:
-    """Requirement ids, and the tests and test classes whose docstrings name them."""
-    found: dict[str, set[str]] = {}
-    for path in Path(__file__).parent.rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-                continue
-            if not node.name.lower().startswith("test"):
-                continue
-            for identifier in re.findall(r"\b[A-H][0-9]{1,2}\b", ast.get_docstring(node) or ""):
-                found.setdefault(identifier, set()).add(f"{path.name}::{node.name}")
-    return found
-
-
 @pytest.mark.parametrize("identifier", IDS)
 def test_a_requirement_has_a_test(identifier: str) -> None:
     assert named().get(identifier)
+
+
+def test_the_table_in_the_documents_is_up_to_date() -> None:
+    """``make security-table`` writes it."""
+    document = security_table.DOCUMENT.read_text()
+    assert security_table.identifiers(document) == IDS
+    assert document == security_table.with_tests(document)
 
 
 def test_no_test_names_a_requirement_that_does_not_exist() -> None:
