@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from config import Settings
+import cli
+from config import ConfigurationError, Settings
 from omnifund.store import RedisClient
 from web import (
     errors,
@@ -38,7 +39,12 @@ def create_app(
     ``settings``: read from the environment by default. ``redis``: made from ``REDIS_URL`` by
     default. ``clock`` returns Unix seconds. Raises ``ConfigurationError``.
     """
-    settings = settings or Settings.from_environment()
+    try:
+        settings = settings or Settings.from_environment()
+    except ConfigurationError as problem:
+        if (explaining := cli.explain_only(problem)) is not None:
+            return explaining
+        raise
     operations.configure_logging(settings)
     events = operations.EventLog()
 
@@ -64,6 +70,7 @@ def create_app(
     inspector.init_app(app, settings)
     lab.init_app(app, settings)
     errors.init_app(app)
+    cli.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
         limits.init_app(app, limits.RateLimiter(parts.store, clock))

@@ -1,0 +1,121 @@
+"""``flask omnifund doctor`` and ``flask omnifund token``.
+
+Neither needs a browser or a merchant at hand; neither takes a secret as an argument, where the
+whole machine could read it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+
+from config import ConfigurationError, Settings
+from omnifund.errors import OmniFundError
+from omnifund.token import Token
+from web import doctor as checks
+from web.doctor import Status, in_words, make_parts
+
+MASKED: Final = "••••••••"
+_SIGNS: Final[dict[Status, str]] = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Add the commands to ``app``."""
+    app.cli.add_command(_commands(lambda: settings))
+
+
+def explain_only(problem: ConfigurationError) -> Flask | None:
+    """Return an app that can do nothing but explain why the real one cannot be made.
+
+    ``None`` unless one of these commands is being run: a server must not start like this.
+    """
+    if "omnifund" not in sys.argv[1:]:
+        return None
+
+    def no_settings() -> Settings:
+        raise problem
+
+    app = Flask(__name__)
+    app.cli.add_command(_commands(no_settings))
+    return app
+
+
+def _commands(settings: Callable[[], Settings]) -> click.Group:
+    group = AppGroup("omnifund", help="Check this integration, or use it from a terminal.")
+
+    @group.command("doctor")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def doctor(as_json: bool) -> None:
+        """Check the configuration against Redis and OmniFund, without a merchant."""
+        found = list(checks.examine(settings))
+        healthy = not any(check.status == "failed" for check in found)
+        if as_json:
+            answer = {"ok": healthy, "checks": [check._asdict() for check in found]}
+            click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        else:
+            for check in found:
+                click.echo(f"{_SIGNS[check.status]} {check.what}")
+                if check.advice:
+                    click.echo(f"    {check.advice}")
+        sys.exit(0 if healthy else 1)
+
+    @group.command("token")
+    @click.option("--refresh", is_flag=True, help="Ask for a refresh token instead.")
+    @click.option("--show", is_flag=True, help="Print the tokens themselves.")
+    def token(refresh: bool, show: bool) -> None:
+        """Get a token with a merchant's credentials, or the next one (manual: password, refresh).
+
+        Asks for them; without a terminal it reads them from standard input, one to a line.
+        """
+        try:
+            fresh = _get_token(settings(), refresh=refresh)
+        except ConfigurationError as problem:
+            raise click.ClickException(str(problem)) from None
+        except OmniFundError as problem:
+            raise click.ClickException(in_words(problem)) from None
+        click.echo(json.dumps(_token_as_json(fresh, show=show), indent=2, ensure_ascii=False))
+
+    return group
+
+
+# --- token ---------------------------------------------------------------------------------------
+
+
+def _get_token(settings: Settings, *, refresh: bool) -> Token:
+    gateway = make_parts(settings).gateway
+    if refresh:
+        old = Token("unknown", _ask("Refresh token"), obtained_at=0, expires_at=0)
+        return gateway.refresh(old)
+    if not settings.password_grant:
+        raise click.ClickException("The password work-flow is off. PASSWORD_GRANT=on offers it.")
+    username = _ask("Username", hidden=False)
+    return gateway.password(username, _ask("Password"))
+
+
+def _ask(what: str, *, hidden: bool = True) -> str:
+    if sys.stdin.isatty():
+        # On standard error, so that standard output holds the answer and nothing else.
+        return str(click.prompt(what, hide_input=hidden, err=True))
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise click.ClickException(f"{what} is missing on standard input.")
+    return line
+
+
+def _token_as_json(token: Token, *, show: bool) -> dict[str, Any]:
+    def shown(secret: str | None) -> str | None:
+        return secret if show or secret is None else MASKED
+
+    return {
+        "access_token": shown(token.access_token),
+        "token_type": token.token_type,
+        "expires_at": token.expires_at,
+        "scope": token.scope,
+        "refresh_token": shown(token.refresh_token),
+    }

@@ -1,0 +1,232 @@
+"""``flask omnifund doctor`` and ``flask omnifund token``, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_omnifund import create_app
+from local_omnifund.settings import DEMO_CLIENT_SECRET
+from local_omnifund.settings import Settings as LocalSettings
+from tests.faults.certificates import Certificates
+from tests.faults.provider import HonestProvider, json_answer
+from tests.support.processes import free_port
+from tests.support.servers import REPOSITORY, serve
+from tests.support.stack import MERCHANT, PASSWORD
+from tests.support.valkey import ValkeyServer
+
+
+@dataclass
+class Terminal:
+    """Runs the commands with these variables and no others."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def type(
+        self, *arguments: str, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``flask --app app omnifund …``."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "app", "omnifund", *arguments],
+            cwd=REPOSITORY,
+            env={**kept, "PYTHONUTF8": "1", **self.variables, **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def checks(self, **variables: str) -> dict[str, dict[str, Any]]:
+        """Run the doctor; return its checks by id."""
+        done = self.type("doctor", "--json", **variables)
+        answer = json.loads(done.stdout)
+        failed = [check for check in answer["checks"] if check["status"] == "failed"]
+        assert answer["ok"] is (done.returncode == 0) is (not failed)
+        return {check["id"]: check for check in answer["checks"]}
+
+
+@pytest.fixture
+def terminal(redis_url: str) -> Iterator[Terminal]:
+    with serve(create_app(LocalSettings(redis_url))) as omnifund:
+        yield Terminal(
+            {
+                "REDIS_URL": redis_url,
+                "OMNIFUND_BASE_URL": omnifund.url,
+                "SECRET_KEY": secrets.token_urlsafe(48),
+            }
+        )
+
+
+# --- doctor --------------------------------------------------------------------------------------
+
+
+def test_all_is_well(terminal: Terminal) -> None:
+    done = terminal.type("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    signs = [line[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert set(signs) == {"✓", "–"}
+    assert terminal.checks()["credentials"]["status"] == "ok"
+
+
+def test_bad_variables_are_listed_and_nothing_is_tried(terminal: Terminal) -> None:
+    """H1"""
+    broken = {"REDIS_URL": "", "SECRET_KEY": "short-but-secret", "PKCE": "perhaps"}
+    done = terminal.type("doctor", **broken)
+    assert done.returncode == 1
+    for name in broken:
+        assert f"✗ {name} " in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "short-but-secret" not in done.stdout + done.stderr
+    assert terminal.checks(**broken)["rest"]["status"] == "skipped"
+
+
+def test_a_server_does_not_start_like_that(terminal: Terminal) -> None:
+    """H1"""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", "routes"],
+        cwd=REPOSITORY,
+        env={**kept, **terminal.variables, "REDIS_URL": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "REDIS_URL" in done.stderr
+
+
+def test_a_wrong_secret_is_told_from_a_right_one(terminal: Terminal) -> None:
+    check = terminal.checks(OMNIFUND_CLIENT_SECRET="not-the-secret-not-at-all")["credentials"]
+    assert check["status"] == "failed"
+    assert "invalid_client" in check["what"]
+    assert "portal" in check["advice"]
+
+
+def test_no_omnifund_at_all(terminal: Terminal) -> None:
+    checks = terminal.checks(OMNIFUND_BASE_URL=f"http://localhost:{free_port()}")
+    assert checks["credentials"]["status"] == "failed"
+    assert checks["clock"]["status"] == "skipped"
+
+
+def test_a_redis_that_is_away(terminal: Terminal) -> None:
+    """F8"""
+    checks = terminal.checks(REDIS_URL=f"redis://localhost:{free_port()}")
+    assert checks["redis"]["status"] == "failed"
+    assert "redis_eviction" not in checks
+    assert checks["credentials"]["status"] == "ok"
+
+
+def test_a_redis_that_drops_sessions(terminal: Terminal, valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            check = terminal.checks()["redis_eviction"]
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert check["status"] == "failed"
+    assert "noeviction" in check["advice"]
+
+
+def test_the_certificate_of_omnifund(terminal: Terminal, tmp_path: Path) -> None:
+    """C2"""
+    certificates = Certificates.make(tmp_path)
+    bundle = {"OMNIFUND_CA_BUNDLE": str(certificates.bundle)}
+    with HonestProvider(tls=certificates.good) as provider:
+        check = terminal.checks(OMNIFUND_BASE_URL=provider.url, **bundle)["tls"]
+        assert check["status"] == "ok"
+        assert "TLSv1.3" in check["what"]
+    for bad in (certificates.expired, certificates.foreign, certificates.untrusted):
+        with HonestProvider(tls=bad) as provider:
+            check = terminal.checks(OMNIFUND_BASE_URL=provider.url, **bundle)["tls"]
+            assert check["status"] == "failed"
+    port = free_port()
+    check = terminal.checks(OMNIFUND_BASE_URL=f"https://localhost:{port}", **bundle)["tls"]
+    assert check["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("date", "status"),
+    [("Tue, 24 Nov 2020 12:00:00 GMT", "failed"), ("nonsense", "skipped"), (None, "skipped")],
+)
+def test_the_clocks(terminal: Terminal, date: str | None, status: str) -> None:
+    with HonestProvider() as provider:
+        headers = {"Date": date} if date else {}
+        provider.next_token_answer(json_answer({"error": "invalid_grant"}, 400, headers))
+        assert terminal.checks(OMNIFUND_BASE_URL=provider.url)["clock"]["status"] == status
+
+
+def test_production_on_localhost_is_pointed_out(terminal: Terminal) -> None:
+    with HonestProvider() as provider:
+        check = terminal.checks(
+            OMNIFUND_ENVIRONMENT="production",
+            OMNIFUND_BASE_URL=provider.url.replace("http:", "https:"),
+            OMNIFUND_CLIENT_ID="1_x",
+            OMNIFUND_CLIENT_SECRET="made-up",
+            OMNIFUND_REDIRECT_URI="http://localhost:8000/callback",
+        )["redirect_uri"]
+    assert check["status"] == "warning"
+
+
+# --- token ---------------------------------------------------------------------------------------
+
+
+def test_a_token_for_a_password_is_masked_unless_asked_for(terminal: Terminal) -> None:
+    """D2, G6"""
+    masked = json.loads(terminal.type("token", stdin=f"{MERCHANT}\n{PASSWORD}\n").stdout)
+    assert masked["token_type"] == "Bearer"
+    assert set(masked["access_token"]) == set(masked["refresh_token"]) == {"•"}
+    done = terminal.type("token", "--show", stdin=f"{MERCHANT}\n{PASSWORD}\n")
+    shown = json.loads(done.stdout)
+    assert len(shown["access_token"]) == 86
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
+    first = json.loads(terminal.type("token", "--show", stdin=f"{MERCHANT}\n{PASSWORD}\n").stdout)
+    stdin = first["refresh_token"] + "\n"
+    second = json.loads(terminal.type("token", "--refresh", "--show", stdin=stdin).stdout)
+    assert second["refresh_token"] != first["refresh_token"]
+    used = terminal.type("token", "--refresh", stdin=stdin)
+    assert (used.returncode, used.stdout) == (1, "")
+    assert "does not accept" in used.stderr
+    assert first["refresh_token"] not in used.stderr
+
+
+@pytest.mark.parametrize(
+    ("stdin", "variables", "words"),
+    [
+        (f"{MERCHANT}\nwrong-canary\n", {}, "does not accept these credentials"),
+        (f"{MERCHANT}\n", {}, "Password is missing"),
+        ("", {}, "Username is missing"),
+        (f"{MERCHANT}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
+        (f"{MERCHANT}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
+        (f"{MERCHANT}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "cannot be reached"),
+    ],
+)
+def test_what_goes_wrong_is_one_plain_sentence(
+    terminal: Terminal, stdin: str, variables: dict[str, str], words: str
+) -> None:
+    done = terminal.type("token", stdin=stdin, **variables)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "wrong-canary" not in done.stderr
+    assert DEMO_CLIENT_SECRET not in done.stderr
+
+
+def test_a_password_cannot_be_an_argument(terminal: Terminal) -> None:
+    """G6"""
+    assert terminal.type("token", "--password", PASSWORD).returncode == 2
+    assert "--password" not in terminal.type("token", "--help").stdout
