@@ -27,6 +27,7 @@ class TcpProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
+        self._cut: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -57,7 +58,7 @@ class TcpProxy:
         self._flowing.set()
 
     def cut(self) -> None:
-        """Close every connection that is open now."""
+        """Close every connection that is open now; what was held back on them is lost."""
         self._end_all(reset=False)
 
     def reset(self) -> None:
@@ -123,11 +124,14 @@ class TcpProxy:
                 down.join()
                 with self._lock:
                     self._open -= {client, server}
+                    self._cut -= {client, server}
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if source in self._cut:
+                    break
                 if not is_up and self._delay and self._closing.wait(self._delay):
                     break
                 sink.sendall(data)
@@ -143,6 +147,7 @@ class TcpProxy:
     def _end_all(self, *, reset: bool) -> None:
         with self._lock:
             ending = list(self._open)
+            self._cut |= self._open
             for each in ending:
                 with contextlib.suppress(OSError):
                     _reset_when_closed(each, reset)

@@ -16,6 +16,7 @@ from local_omnifund import create_app
 from local_omnifund.settings import Settings, SettingsError
 from tests.local_omnifund.conftest import Site
 from tests.local_omnifund.visitor import TIMEOUT, Visitor, form_to, query_of
+from tests.support.processes import free_port
 from tests.support.servers import serve
 
 # --- settings ------------------------------------------------------------------------------------
@@ -97,13 +98,6 @@ def test_a_port_must_be_one(port: str) -> None:
 
 
 # --- starting ------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def start(**environment: str) -> subprocess.Popen[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
+import random
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,11 +31,20 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str 
         time.sleep(0.01)
 
 
+# Below the ports that systems give to outgoing connections (Linux 32768, macOS and IANA 49152): one
+# of those could be taken between the question and the use. Each process begins somewhere else.
+_PORTS: Final = range(10_000, 32_000)
+_next_ports: Final = itertools.count(random.SystemRandom().randrange(len(_PORTS)))
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a TCP port that nobody listens on now, and that this process has not been given."""
+    for number in _next_ports:
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("counting has come to an end")
 
 
 def answers(port: int) -> bool:
