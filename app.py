@@ -9,6 +9,7 @@ from flask import Flask
 
 import cli
 from config import ConfigurationError, Settings
+from omnifund.redis_client import connect
 from omnifund.store import RedisClient
 from web import (
     errors,
@@ -24,7 +25,6 @@ from web import (
     sign_in,
 )
 from web.integration import Integration
-from web.redis_client import connect
 from web.sessions import SealedRedisSessionInterface
 
 
@@ -51,7 +51,7 @@ def create_app(
     app = Flask(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
 
-    parts = Integration.build(
+    parts = Integration.from_settings(
         settings,
         redis or connect(settings.redis_url.get_secret_value()),
         clock=clock,

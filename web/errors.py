@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from flask import Flask, g, jsonify, make_response, render_template, request, url_for
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors, trace
@@ -35,7 +35,6 @@ class Action(NamedTuple):
 class Problem(NamedTuple):
     """What a person reads about one kind of failure."""
 
-    status: int
     headline: str
     sentence: str
     whose_side: str
@@ -44,7 +43,6 @@ class Problem(NamedTuple):
 
 PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.AttemptInvalid: Problem(
-        400,
         "This sign-in cannot be finished",
         "The sign-in attempt is unknown in this browser, has been used, or is older than ten "
         "minutes.",
@@ -52,35 +50,30 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Start a new sign-in from this browser.",
     ),
     errors.CallbackMalformed: Problem(
-        400,
         "This sign-in cannot be finished",
         "The address that brought you back from OmniFund is not of the right form.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
     errors.AccessDenied: Problem(
-        403,
         "You declined the connection",
         "You chose Deny on OmniFund's page, so this app got no access to your account.",
         YOU,
         "If you did not mean to, sign in again and choose Allow.",
     ),
     errors.AuthorizationRefused: Problem(
-        400,
         "OmniFund did not allow this sign-in",
         "OmniFund sent you back with an error instead of an authorization code.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
     errors.GrantRejected: Problem(
-        400,
         "OmniFund did not accept the authorization code",
         "The code was too old or had been used before. Nothing has happened to your account.",
         OMNIFUND,
         "Start the sign-in again.",
     ),
     errors.ClientMisconfigured: Problem(
-        502,
         "This app is not set up correctly with OmniFund",
         "OmniFund does not accept this app's own credentials or settings. You can do nothing "
         "about it.",
@@ -88,35 +81,30 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Give the reference below to whoever runs this app.",
     ),
     errors.AccessForbidden: Problem(
-        403,
         "OmniFund does not let you see this",
         "Your OmniFund user is not allowed to read these records.",
         OMNIFUND,
         "Ask the administrator of your OmniFund account for the permission.",
     ),
     errors.RecordNotFound: Problem(
-        404,
         "OmniFund has no such record",
         "The record does not exist, or not any more.",
         OMNIFUND,
         "Go back to the list.",
     ),
     errors.OmniFundUnavailable: Problem(
-        503,
         "OmniFund cannot be reached right now",
         "Nothing is lost: you stay signed in here.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundTooSlow: Problem(
-        504,
         "OmniFund took too long to answer",
         "What OmniFund did with the request is not known, so it is not sent a second time.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.RefreshBusy: Problem(
-        503,
         "Your connection is being renewed",
         "Another page of yours is renewing the connection with OmniFund, and it takes longer than "
         "usual.",
@@ -124,14 +112,12 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Wait a moment, then try again.",
     ),
     errors.StoreUnavailable: Problem(
-        503,
         "Sign-ins cannot be looked up right now",
         "The app cannot reach its own store. You have not been signed out.",
         APP,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundNonsense: Problem(
-        502,
         "OmniFund's answer could not be read",
         "OmniFund sent something that this app does not understand.",
         OMNIFUND,
@@ -141,30 +127,29 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
 
 _HTTP_PROBLEMS: Final = {
     400: Problem(
-        400,
         "This request cannot be answered",
         "The form has expired, or the request is not of the right form.",
         BROWSER,
         "Go back, reload the page and try once more.",
     ),
     404: Problem(
-        404, "There is no such page", "The address leads nowhere in this app.", BROWSER,
+        "There is no such page", "The address leads nowhere in this app.", BROWSER,
         "Check the address, or start from the front page.",
     ),
     405: Problem(
-        405, "This address is used in another way", "The page does not answer this kind of "
+        "This address is used in another way", "The page does not answer this kind of "
         "request.", BROWSER, "Start from the front page.",
     ),
     413: Problem(
-        413, "That is too much at once", "The request is larger than this app accepts.", BROWSER,
+        "That is too much at once", "The request is larger than this app accepts.", BROWSER,
         "Send less.",
     ),
     429: Problem(
-        429, "Too many tries", "There were too many requests from your address in a short time.",
+        "Too many tries", "There were too many requests from your address in a short time.",
         BROWSER, "Wait a minute, then try again.",
     ),
     500: Problem(
-        500, "Something went wrong here", "It is this app's fault, not yours.", APP,
+        "Something went wrong here", "It is this app's fault, not yours.", APP,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
 }  # fmt: skip
@@ -202,7 +187,7 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
         _observe_failed_sign_in(error)
     level = "error" if problem.whose_side == APP else "warning"
     getattr(log, level)(
-        "page:error:shown", status=problem.status, kind=type(error).__name__, message=str(error)
+        "page:error:shown", status=error.status, kind=type(error).__name__, message=str(error)
     )
     detail = None
     if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
@@ -210,6 +195,7 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
     return render(
         problem,
+        error.status,
         action=_way_on(signing_in),
         detail=detail,
         retry_after=retry_after,
@@ -230,9 +216,8 @@ def _http_error(error: HTTPException) -> BaseResponse:
         # Raised while an answer was being made, for instance by Redis while a session was removed.
         return _omnifund_error(cause)
     status = error.code or 500
-    fallback = 400 if status < 500 else 500
-    problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
-    response = render(problem, action=Action("To the front page", url_for("pages.landing")))
+    problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[400 if status < 500 else 500])
+    response = render(problem, status, action=Action("To the front page", url_for("pages.landing")))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -242,7 +227,8 @@ def _http_error(error: HTTPException) -> BaseResponse:
 def _unexpected(error: Exception) -> BaseResponse:
     log.error("page:error:unexpected", exc_info=error)
     return render(
-        _HTTP_PROBLEMS[InternalServerError.code],
+        _HTTP_PROBLEMS[500],
+        500,
         action=Action("To the front page", url_for("pages.landing")),
         cause=type(error).__name__,
     )
@@ -250,6 +236,7 @@ def _unexpected(error: Exception) -> BaseResponse:
 
 def render(
     problem: Problem,
+    status: int,
     *,
     action: Action,
     detail: str | None = None,
@@ -269,6 +256,7 @@ def render(
             render_template(
                 "error.html",
                 **problem._asdict(),
+                status=status,
                 action=action,
                 detail=detail,
                 reference=reference,
@@ -276,7 +264,7 @@ def render(
                 recorded=trace.current() is not None,
             )
         )
-    response.status_code = problem.status
+    response.status_code = status
     if retry_after is not None:
         response.headers["Retry-After"] = str(max(1, retry_after))
     return response
