@@ -6,6 +6,8 @@ import contextlib
 import re
 import secrets
 import shutil
+import subprocess
+import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +31,20 @@ from tests.support.valkey import ValkeyServer
 EXAMPLES: dict[str, Callable[[int], list[str]]] = {
     "flask": lambda port: ["flask", "--app", "flask_app", "run", "--port", str(port)],
     "django": lambda port: ["gunicorn", "--bind", f"127.0.0.1:{port}", "django_app:application"],
-    "fastapi": lambda port: ["uvicorn", "fastapi_app:app", "--port", str(port)],
+    "fastapi": lambda port: [
+        *("uvicorn", "fastapi_app:app", "--no-access-log", "--port", str(port)),
+    ],
 }
 
 
 @contextlib.contextmanager
-def started(name: str, folder: Path, **variables: str) -> Iterator[str]:
-    """Run an example that is alone with ``omnifund/``; give its address."""
+def started(
+    name: str, folder: Path, *, programs: Path | None = None, **variables: str
+) -> Iterator[str]:
+    """Run an example that is alone with ``omnifund/``; give its address.
+
+    ``programs``: another virtual environment's, instead of this one's.
+    """
     shutil.copytree(
         REPOSITORY / "omnifund", folder / "omnifund", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -43,7 +52,8 @@ def started(name: str, folder: Path, **variables: str) -> Iterator[str]:
     port = int(variables.pop("EXAMPLE_PORT"))
     command, *arguments = EXAMPLES[name](port)
     variables |= {"SECRET_KEY": secrets.token_urlsafe(48), "PYTHONPATH": str(folder)}
-    with running([program(command), *arguments], port, variables, folder=folder):
+    command = program(command) if programs is None else str(programs / command)
+    with running([command, *arguments], port, variables, folder=folder):
         yield f"http://localhost:{port}"
 
 
@@ -248,37 +258,69 @@ def test_no_token_is_in_the_browser(merchant: Merchant) -> None:
     assert not re.search(r"[A-Za-z0-9]{86}", cookies)
 
 
-# --- over https ----------------------------------------------------------------------------------
+# --- alone ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_url: str) -> None:
-    """The redirect URI says that there is a proxy that speaks https; here nobody plays it."""
+@dataclass(frozen=True)
+class Answers:
+    """What an example has said to somebody who signs in without a browser."""
+
+    login: requests.Response
+    callback: requests.Response
+
+
+def sign_in_at(name: str, folder: Path, redis_url: str, redirect_uri: str, **more: Any) -> Answers:
+    """Run an example with a provider that approves everybody, and sign in."""
     with (
         HonestProvider() as provider,
         started(
             name,
-            tmp_path,
+            folder,
             EXAMPLE_PORT=str(free_port()),
             REDIS_URL=redis_url,
             OMNIFUND_BASE_URL=provider.url,
-            OMNIFUND_CLIENT_ID="interop",
+            OMNIFUND_CLIENT_ID="an id",
             OMNIFUND_CLIENT_SECRET=secrets.token_hex(16),
-            OMNIFUND_REDIRECT_URI="https://localhost/callback",
+            OMNIFUND_REDIRECT_URI=redirect_uri,
+            **more,
         ) as url,
     ):
         login = requests.get(f"{url}/login", allow_redirects=False, timeout=30)
         approved = requests.get(login.headers["Location"], allow_redirects=False, timeout=30)
         back = urlsplit(approved.headers["Location"])
-        pair = login.headers["Set-Cookie"].partition(";")[0]
-        answer = requests.get(
+        callback = requests.get(
             f"{url}/callback?{back.query}",
-            headers={"Cookie": pair},
+            headers={"Cookie": login.headers["Set-Cookie"].partition(";")[0]},
             allow_redirects=False,
             timeout=30,
         )
-        assert answer.headers["Location"] == "/"
-        assert pair.startswith("__Host-omnifund_attempt_")
-        for cookie in (login.headers["Set-Cookie"], answer.headers["Set-Cookie"]):
-            flags = {flag.strip().lower() for flag in cookie.split(";")[1:]}
-            assert flags >= {"httponly", "secure", "path=/", "samesite=lax"}, cookie
+        assert callback.headers["Location"] == "/"
+        return Answers(login, callback)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_url: str) -> None:
+    """The redirect URI says that there is a proxy that speaks https; here nobody plays it."""
+    answers = sign_in_at(name, tmp_path, redis_url, "https://localhost/callback")
+    assert answers.login.headers["Set-Cookie"].startswith("__Host-omnifund_attempt_")
+    for answer in (answers.login, answers.callback):
+        flags = {flag.strip().lower() for flag in answer.headers["Set-Cookie"].split(";")[1:]}
+        assert flags >= {"httponly", "secure", "path=/", "samesite=lax"}
+
+
+def test_what_the_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str) -> None:
+    """In a virtual environment with that, and with what a Flask app has anyway."""
+    page = (REPOSITORY / "docs" / "take-it-with-you.md").read_text()
+    (packages,) = re.findall(r"^ *pip install (.+)$", page, re.MULTILINE)
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run(
+        [
+            *(str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check"),
+            *("--constraint", str(REPOSITORY / "requirements.txt")),
+            *(*packages.split(), "Flask", "Flask-WTF"),
+        ],
+        check=True,
+    )
+    redirect_uri = "http://localhost:8000/callback"
+    sign_in_at("flask", tmp_path, redis_url, redirect_uri, programs=programs)
