@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 
 from app import create_app
 from tests.faults.provider import HonestProvider
@@ -67,6 +68,16 @@ def test_a_whole_journey_under(
         assert merchant.press("/token/refresh").headers["Location"] == "/dashboard"
         assert merchant.press("/logout").headers["Location"] == "/"
         assert merchant.get("/session").json() == {"signed_in": False}
+
+
+def test_local_omnifund_starts_alone_as_readme_says(redis_url: str) -> None:
+    port = free_port()
+    variables = {"REDIS_URL": redis_url, "LOCAL_OMNIFUND_PORT": str(port)}
+    settings = str(REPOSITORY / "gunicorn.conf.py")
+    command = [program("gunicorn"), "--config", settings, "local_omnifund:create_app()"]
+    with running(command, port, variables):
+        page = requests.get(f"http://localhost:{port}/login", timeout=10)
+        assert (page.status_code, "Local OmniFund" in page.text) == (200, True)
 
 
 def flask(variables: dict[str, str], *arguments: str) -> str:
