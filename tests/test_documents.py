@@ -1,0 +1,357 @@
+"""What the documents say is so: links, commands, settings, versions, pictures."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grimp
+import pytest
+
+import config
+from config import Settings
+from tests.support.servers import REPOSITORY
+
+README = REPOSITORY / "README.md"
+ADRS = sorted((REPOSITORY / "docs" / "adr").glob("0*.md"))
+DOCUMENTS = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    REPOSITORY / "benchmarks" / "README.md",
+    REPOSITORY / "tests" / "faults" / "README.md",
+]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+NAMES = [document.relative_to(REPOSITORY).as_posix() for document in DOCUMENTS]
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+
+
+def fences(document: Path, language: str) -> list[str]:
+    """The document's blocks of code in ``language``."""
+    return [body for found, body in FENCE.findall(document.read_text()) if found == language]
+
+
+def prose(document: Path) -> str:
+    """The document without its blocks of code."""
+    return FENCE.sub("", document.read_text())
+
+
+def inline_code(document: Path) -> list[str]:
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose(document))
+
+
+# --- links and names -----------------------------------------------------------------------------
+
+
+def anchors(document: Path) -> set[str]:
+    """The headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_document
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if target.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), target
+        assert there.is_relative_to(REPOSITORY), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@each_document
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    for name in inline_code(document):
+        if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:css|js|md|py|toml|txt|yaml))", name):
+            near = [REPOSITORY, document.parent, REPOSITORY / "omnifund"]
+            assert any((folder / name).exists() for folder in near), name
+
+
+def test_the_layout_in_readme_is_the_repositorys() -> None:
+    (layout,) = fences(README, "")
+    named = re.findall(r"^(\S+(?: \S+/)?)  ", f"{layout}\n", re.MULTILINE)
+    assert len(named) > 10
+    for name in " ".join(named).split():
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_every_decision_is_listed_and_says_what_was_rejected() -> None:
+    table = (REPOSITORY / "docs" / "adr" / "README.md").read_text()
+    assert [path.name for path in ADRS] == re.findall(r"\]\((0\d+-[\w-]+\.md)\)", table)
+    for path in ADRS:
+        text = path.read_text()
+        assert f"| {text.splitlines()[0].partition(': ')[2]} |" in table, path.name
+        assert "**Rejected" in text, path.name
+
+
+def test_every_document_can_be_reached_from_readme() -> None:
+    reached, waiting = set[Path](), {README}
+    while waiting:
+        document = waiting.pop()
+        reached.add(document)
+        targets = re.findall(r"\]\(([^)#\s]+\.md)", prose(document))
+        linked = {(document.parent / target).resolve() for target in targets}
+        waiting |= {path for path in linked if path.exists()} - reached
+    assert set((REPOSITORY / "docs").rglob("*.md")) <= reached
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_one_and_is_shown() -> None:
+    shown = {
+        (document.parent / target).resolve()
+        for document in DOCUMENTS
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", prose(document))
+    }
+    assert shown == set((REPOSITORY / "docs" / "screenshots").glob("*"))
+    for picture in shown:
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n", picture.name
+
+
+def test_the_picture_of_the_architecture_agrees_with_the_import_contracts() -> None:
+    (picture,) = fences(README, "mermaid")
+    arrows = set(re.findall(r"^ *(\w+)(?:\[.*?\])? --> (\w+)", picture, re.MULTILINE))
+    assert len(arrows) > 15
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    contracts = pyproject["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    height = {
+        module.rpartition(".")[2]: -number
+        for number, layer in enumerate(layers)
+        for module in layer.split(" | ")
+    }
+    graph = grimp.build_graph("omnifund", "web", include_external_packages=True)
+    for upper, lower in arrows - {("app", "web")}:
+        importer = upper if upper == "web" else f"omnifund.{upper}"
+        imported = f"omnifund.{lower}" if lower in height else lower
+        direct = graph.find_matching_direct_imports(
+            import_expression=f"{importer}{'.*' if upper == 'web' else ''} -> {imported}"
+        )
+        assert direct, f"{upper} does not import {lower}"
+        assert lower not in height or height[upper] > height[lower], f"{upper} -> {lower}"
+    for library in ("authlib", "redis"):
+        allowed = {
+            line.partition(" ->")[0].rpartition(".")[2]
+            for contract in contracts
+            for line in contract.get("ignore_imports", ())
+            if line.endswith(f"-> {library}")
+        }
+        assert {upper for upper, lower in arrows if lower == library} == allowed
+
+
+# --- settings and versions -----------------------------------------------------------------------
+
+
+def test_every_setting_is_described_in_the_readme_and_the_example() -> None:
+    readme = README.read_text()
+    example = (REPOSITORY / ".env.example").read_text()
+    for field in config.Settings.model_fields:
+        assert f"`{field.upper()}`" in readme, field
+        if field != "flask_debug":
+            assert re.search(rf"^#?{field.upper()}=", example, re.MULTILINE), field
+
+
+def test_every_variable_in_the_readmes_table_is_read_by_something() -> None:
+    rows = re.findall(r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", README.read_text(), re.MULTILINE)
+    sources = [REPOSITORY / "gunicorn.conf.py", REPOSITORY / "local_omnifund" / "settings.py"]
+    elsewhere = " ".join(source.read_text() for source in sources)
+    listed = re.findall(r"[A-Z_]+", " ".join(rows))
+    assert len(listed) > 30
+    for name in listed:
+        assert name.lower() in config.Settings.model_fields or name in elsewhere, name
+
+
+def pins() -> dict[str, str]:
+    """Every version that is pinned, of Python's packages and of npm's."""
+    found: dict[str, str] = {}
+    for path in REPOSITORY.glob("requirements*.txt"):
+        found |= dict(re.findall(r"^([\w.-]+)==(\S+)$", path.read_text(), re.MULTILINE))
+    package = (REPOSITORY / "tests" / "interop" / "node" / "package.json").read_text()
+    return found | dict(re.findall(r'"([\w-]+)": "(\d[\d.]+)"', package))
+
+
+def test_the_versions_that_are_named_are_those_that_are_pinned() -> None:
+    pinned = {name.lower(): version for name, version in pins().items()}
+    named = [
+        pair
+        for name in ("interoperability.md", "take-it-with-you.md")
+        for pair in re.findall(
+            r"\b([A-Za-z][\w-]+)(?: |==)(\d+\.\d+\.\d+)",
+            (REPOSITORY / "docs" / name).read_text(),
+        )
+        if pair[0] != "Python"
+    ]
+    assert len(named) > 10
+    for name, version in named:
+        assert pinned[name.lower()] == version, name
+
+
+def test_no_lock_file_names_a_registry() -> None:
+    for folder in ("benchmarks/node_passport", "tests/interop/node"):
+        lock = (REPOSITORY / folder / "package-lock.json").read_text()
+        assert '"resolved"' not in lock
+        assert lock.count('"integrity"') == lock.count('"node_modules/')
+
+
+# --- code ----------------------------------------------------------------------------------------
+
+
+def test_the_code_to_take_along_is_that_of_the_examples() -> None:
+    def unindented(text: str) -> str:
+        return "\n".join(line.strip() for line in text.strip().splitlines())
+
+    examples = [unindented(path.read_text()) for path in (REPOSITORY / "examples").glob("*.py")]
+    blocks = fences(REPOSITORY / "docs" / "take-it-with-you.md", "python")
+    assert len(blocks) > 5
+    for block in blocks:
+        assert any(unindented(block) in example for example in examples), block
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+class Elsewhere(NamedTuple):
+    """Another test runs it: ``words`` stand in the file."""
+
+    path: str
+    words: str
+
+
+class NotRun(NamedTuple):
+    """Here only its make target or its option is looked for; ``reason`` says why."""
+
+    reason: str
+
+
+def run(*command: str, folder: Path = REPOSITORY) -> str:
+    """Run a command to its end; return what it has printed."""
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, timeout=100
+    )
+    return done.stdout
+
+
+def the_tests_that_take_seconds() -> None:
+    folders = [REPOSITORY / "tests" / "unit", REPOSITORY / "tests" / "flow"]
+    listed = run(sys.executable, "-m", "pytest", "--collect-only", "-q", *map(str, folders))
+    assert "test_token.py" in listed
+
+
+def a_secret_key() -> None:
+    made = run(sys.executable, "-c", "import secrets; print(secrets.token_urlsafe(48))")
+    assert len(made.strip()) >= config.SECRET_KEY_MIN_LENGTH
+
+
+def options_of_the_bench() -> None:
+    listed = run(sys.executable, "-m", "benchmarks", "--help")
+    assert {"--quick", "--inner", "--flat", "--crowd"} <= set(re.findall(r"--\w+", listed))
+
+
+CONVENTIONS = "tests/interop/test_conventions.py"
+BENCH = "tests/benchmarks/test_bench_runs.py"
+LONG = "it takes minutes, and says so"
+PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
+    "make demo": Elsewhere("tests/demo/test_make_demo.py", '["make", "demo"]'),
+    "APP_PORT=8001 LOCAL_OMNIFUND_PORT=9001 make demo": Elsewhere(
+        "tests/demo/test_make_demo.py", "LOCAL_OMNIFUND_PORT"
+    ),
+    "make test": NotRun("it runs this test"),
+    ".venv/bin/pytest -q -n 2 tests/unit tests/flow": the_tests_that_take_seconds,
+    "make format": NotRun("it would rewrite files under the other tests"),
+    "make security-table": Elsewhere("tests/test_requirements.py", "with_tests"),
+    "make portal-tour": NotRun("it rewrites pictures, of a demo that somebody has started"),
+    "make soak": NotRun(LONG),
+    "MINUTES=10 make soak": NotRun(LONG),
+    "make bench": Elsewhere(BENCH, '"benchmarks"'),
+    "make bench ARGS=--quick": options_of_the_bench,
+    "make bench ARGS=--inner": options_of_the_bench,
+    "make bench ARGS=--flat": options_of_the_bench,
+    "make bench ARGS=--crowd": options_of_the_bench,
+    '.venv/bin/gunicorn "app:create_app()"': Elsewhere(CONVENTIONS, '"app:create_app()"'),
+    '.venv/bin/gunicorn "local_omnifund:create_app()"': Elsewhere(
+        CONVENTIONS, '"local_omnifund:create_app()"'
+    ),
+    ".venv/bin/flask --app app run": Elsewhere(CONVENTIONS, '"flask", "--app", "app", "run"'),
+    ".venv/bin/flask --app app omnifund doctor": Elsewhere(
+        "tests/cli/test_commands.py", 'terminal.type("doctor")'
+    ),
+    ".venv/bin/flask --app app omnifund token": Elsewhere("tests/cli/test_commands.py", '"token"'),
+    "flask routes": Elsewhere(CONVENTIONS, 'flask(variables, "routes")'),
+    "flask omnifund …": Elsewhere(CONVENTIONS, '"omnifund", "--help"'),
+    "waitress-serve --call app:create_app": Elsewhere(CONVENTIONS, '"waitress-serve"'),
+    "uvicorn --interface wsgi --factory app:create_app": Elsewhere(
+        CONVENTIONS, '"--interface", "wsgi", "--factory", "app:create_app"'
+    ),
+    "pip install …": Elsewhere("tests/examples/test_examples.py", "what_the_page_tells_to_install"),
+    'python3 -c "import secrets; print(secrets.token_urlsafe(48))"': a_secret_key,
+    "cp .env.example .env": Elsewhere("tests/test_documents.py", "the_example_of_a_configuration"),
+    "VALKEY_PASSWORD=... docker compose up --build": Elsewhere(
+        "tests/web/test_deployment.py", "the_dockerfiles_own_steps"
+    ),
+}
+PROGRAMS = (
+    r"make [a-z]|MINUTES=|APP_PORT=|\.venv/bin/|flask |uvicorn -|waitress-serve |python3 |pip "
+)
+
+
+def commands() -> Iterator[str]:
+    """Every command that a reader is shown; decisions and the changelog only tell of some."""
+    for document in DOCUMENTS:
+        if document in ADRS or document.name == "CHANGELOG.md":
+            continue
+        for block in fences(document, "sh"):
+            for line in block.splitlines():
+                yield line.partition(" #")[0].strip()
+        yield from (code for code in inline_code(document) if re.match(PROGRAMS, code))
+
+
+# Which packages is in another test.
+SHOWN = sorted({re.sub(r"^(pip install) .*", r"\1 …", command) for command in commands()})
+
+
+def test_no_proof_is_left_over() -> None:
+    assert set(SHOWN) == set(PROOFS)
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_every_command_is_run_by_a_test_or_is_real(command: str) -> None:
+    proof = PROOFS[command]
+    if isinstance(proof, Elsewhere):
+        assert proof.words in (REPOSITORY / proof.path).read_text()
+    elif callable(proof):
+        proof()
+    if "make " in command:
+        target = re.search(r"make ([a-z-]+)", command)
+        assert target is not None
+        assert f"\n{target[1]}:" in (REPOSITORY / "Makefile").read_text()
+
+
+def test_every_make_target_is_listed_by_make_help() -> None:
+    listed = set(re.findall(r"^  make (\S+)", run("make", "--no-print-directory", "help"), re.M))
+    makefile = (REPOSITORY / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert listed == set(phony.split())
+
+
+def test_the_example_of_a_configuration_needs_nothing_but_what_it_leaves_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``cp .env.example .env``, then fill in what is empty."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+    copied = tmp_path / ".env"
+    text = (REPOSITORY / ".env.example").read_text()
+    empty = re.findall(r"^([A-Z_]+)=$", text, re.MULTILINE)
+    assert empty == ["OMNIFUND_CLIENT_ID", "OMNIFUND_CLIENT_SECRET", "SECRET_KEY"]
+    for name in empty:
+        text = text.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(48)}\n")
+    copied.write_text(text)
+    assert Settings.from_environment(copied).omnifund_environment == "sandbox"
