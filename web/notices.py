@@ -54,7 +54,8 @@ def notify(response: BaseResponse, word: str) -> None:
 def take() -> Notice | None:
     """Return the notice to show on this page, if any."""
     notice = NOTICES.get(request.cookies.get(_cookie(), ""))
-    g.notice_shown = notice is not None
+    if notice is not None:
+        g.notice_shown = True
     return notice
 
 
