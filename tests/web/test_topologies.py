@@ -55,7 +55,7 @@ def test_several_commands_are_one_round_trip(redis_url: str) -> None:
     store.execute(("PING",))
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("stats")["total_reads_processed"]
-        assert store.execute(("SET", "a", "1"), ("GET", "a"), ("GET", "b")) == [True, b"1", None]
+        assert store.execute(("SET", "a", "1"), ("GET", "a"), ("GET", "b")) == [b"OK", b"1", None]
         # One read for the three commands, one for this second INFO.
         assert client.info("stats")["total_reads_processed"] == before + 2
 
