@@ -73,9 +73,9 @@ def _made_up_page() -> dict[str, Any]:
         "environment": "production",
         "omnifund_host": "localhost",
         "navigation": [
-            ("pages.dashboard", "Dashboard"),
-            ("pages.customers", "Customers"),
-            ("pages.transactions", "Transactions"),
+            ("/dashboard", "Dashboard", True),
+            ("/customers", "Customers", False),
+            ("/transactions", "Transactions", False),
         ],
         "clock_ahead": None,
         "lab_card": None,

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable
-from web import sign_in, visitor
+from web import security, sign_in, visitor
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.failures import CARDS, GROUPS, Card, Way
 from web.integration import integration
@@ -53,7 +53,7 @@ def lab() -> BaseResponse | str:
         return redirect(f"{origin}{url_for('lab.lab')}?{sign_in.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    g.form_action = _origin(integration().settings.omnifund_base_url)
+    security.allow_form_action(_origin(integration().settings.omnifund_base_url))
     return render_template(
         "lab.html",
         groups=GROUPS,

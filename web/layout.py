@@ -28,16 +28,22 @@ def init_app(app: Flask, settings: Settings) -> None:
         "inspector": settings.flow_inspector,
         "lab": settings.omnifund_environment == "local",
         "lab_card": None,
-        "navigation": _navigation(settings),
         "static_url": static_files.init_app(app),
     }
 
-    app.jinja_env.globals["url_for"] = _remembering_url_for()
+    app.jinja_env.globals["url_for"] = url = _remembering_url_for()
+    pages = _pages(settings)
 
     @app.context_processor
     def page_context() -> dict[str, Any]:
-        # Only what is known already: an error page must not ask a Redis that has just failed.
-        return {**context, "signed_in": visitor.is_known(), "clock_ahead": _clock_ahead()}
+        endpoint = request.endpoint
+        return {
+            **context,
+            "navigation": [(url(page), label, page == endpoint) for page, label in pages],
+            # Only what is known already: an error page must not ask a Redis that has just failed.
+            "signed_in": visitor.is_known(),
+            "clock_ahead": _clock_ahead(),
+        }
 
 
 def _remembering_url_for() -> Callable[..., str]:
@@ -62,7 +68,7 @@ def _clock_ahead() -> float | None:
     return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
 
 
-def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
+def _pages(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return the endpoints and labels of the header's links."""
     pages = [
         ("pages.dashboard", "Dashboard"),
