@@ -6,6 +6,7 @@ in the log too, and never a text that a server or a query string supplied.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from flask import Flask, g, jsonify, make_response, render_template, request, url_for
@@ -19,10 +20,20 @@ from web.integration import integration
 from web.notices import notify
 from web.operations import log
 
-OMNIFUND: Final = "OmniFund's side"
-BROWSER: Final = "Your browser's side"
-APP: Final = "Our side"
-YOU: Final = "Your decision"
+
+class Side(NamedTuple):
+    """Whose side a failure is on: a party of the picture above the headline, and in words."""
+
+    party: str
+    words: str
+
+
+OMNIFUND: Final = Side("omnifund", "OmniFund's side")
+BROWSER: Final = Side("browser", "Your browser's side")
+APP: Final = Side("app", "Our side")
+YOU: Final = Side("", "Your decision")
+
+STILL_SIGNED_IN: Final = "You are still signed in here."
 
 
 class Action(NamedTuple):
@@ -38,7 +49,7 @@ class Problem(NamedTuple):
     status: int
     headline: str
     sentence: str
-    whose_side: str
+    whose_side: Side
     next_step: str
 
 
@@ -46,8 +57,7 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.AttemptInvalid: Problem(
         400,
         "This sign-in cannot be finished",
-        "The sign-in attempt is unknown in this browser, has been used, or is older than ten "
-        "minutes.",
+        "It was not begun in this browser, is finished already, or is older than ten minutes.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
@@ -68,22 +78,23 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.AuthorizationRefused: Problem(
         400,
         "OmniFund did not allow this sign-in",
-        "OmniFund sent you back with an error instead of an authorization code.",
+        "OmniFund sent you back with an error.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
     errors.GrantRejected: Problem(
         400,
-        "OmniFund did not accept the authorization code",
-        "The code was too old or had been used before. Nothing has happened to your account.",
+        "OmniFund did not accept this sign-in",
+        "The code that brought you back was too old, or had been used before. Nothing has "
+        "changed in your account.",
         OMNIFUND,
         "Start the sign-in again.",
     ),
     errors.ClientMisconfigured: Problem(
         502,
         "This app is not set up correctly with OmniFund",
-        "OmniFund does not accept this app's own credentials or settings. You can do nothing "
-        "about it.",
+        "OmniFund does not accept this app's own credentials or settings. It is not your mistake, "
+        "and you cannot mend it.",
         APP,
         "Give the reference below to whoever runs this app.",
     ),
@@ -104,14 +115,14 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.OmniFundUnavailable: Problem(
         503,
         "OmniFund cannot be reached right now",
-        "Nothing is lost: you stay signed in here.",
+        "It may be down, or somebody is working on it. Nothing has changed in your account.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundTooSlow: Problem(
         504,
         "OmniFund took too long to answer",
-        "What OmniFund did with the request is not known, so it is not sent a second time.",
+        "Whether it did what it was asked for is not known, so it was not asked a second time.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
@@ -125,15 +136,15 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     ),
     errors.StoreUnavailable: Problem(
         503,
-        "Sign-ins cannot be looked up right now",
-        "The app cannot reach its own store. You have not been signed out.",
+        "This app cannot look up your sign-in right now",
+        "It cannot reach the place where it keeps sign-ins. You have not been signed out.",
         APP,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundNonsense: Problem(
         502,
         "OmniFund's answer could not be read",
-        "OmniFund sent something that this app does not understand.",
+        "It sent something that this app does not understand, so this app believed none of it.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
@@ -204,17 +215,28 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     getattr(log, level)(
         "page:error:shown", status=problem.status, kind=type(error).__name__, message=str(error)
     )
+    _look_who_is_here(error)
+    says_so = isinstance(error, errors.StoreUnavailable)
+    if visitor.is_known() and (signing_in or isinstance(error, errors.Unavailable)) and not says_so:
+        problem = problem._replace(sentence=f"{problem.sentence} {STILL_SIGNED_IN}")
     detail = None
     if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
         detail = f"OmniFund's error code: {error.code}"
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
     return render(
         problem,
-        action=_way_on(signing_in),
+        actions=_ways_on(error, signing_in),
         detail=detail,
         retry_after=retry_after,
         cause=f"{type(error).__name__}: {error}",
     )
+
+
+def _look_who_is_here(error: errors.OmniFundError) -> None:
+    """Find out whether somebody is signed in: a failed sign-in takes nothing from them."""
+    if not isinstance(error, errors.StoreUnavailable):
+        with suppress(errors.StoreUnavailable):
+            visitor.connection()
 
 
 def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
@@ -232,7 +254,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
     status = error.code or 500
     fallback = 400 if status < 500 else 500
     problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
-    response = render(problem, action=Action("To the front page", url_for("pages.landing")))
+    response = render(problem, actions=(_front_page(),))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -243,7 +265,7 @@ def _unexpected(error: Exception) -> BaseResponse:
     log.error("page:error:unexpected", exc_info=error)
     return render(
         _HTTP_PROBLEMS[InternalServerError.code],
-        action=Action("To the front page", url_for("pages.landing")),
+        actions=(_front_page(),),
         cause=type(error).__name__,
     )
 
@@ -251,7 +273,7 @@ def _unexpected(error: Exception) -> BaseResponse:
 def render(
     problem: Problem,
     *,
-    action: Action,
+    actions: tuple[Action, ...],
     detail: str | None = None,
     retry_after: int | None = None,
     cause: str | None = None,
@@ -269,7 +291,7 @@ def render(
             render_template(
                 "error.html",
                 **problem._asdict(),
-                action=action,
+                actions=actions,
                 detail=detail,
                 reference=reference,
                 cause=cause if integration().settings.flow_inspector else None,
@@ -282,10 +304,21 @@ def render(
     return response
 
 
-def _way_on(signing_in: bool) -> Action:
+def _ways_on(error: errors.OmniFundError, signing_in: bool) -> tuple[Action, ...]:
+    dashboard = Action("Back to the dashboard", url_for("pages.dashboard"))
     if signing_in:
-        # Not the callback again: its attempt has been used.
-        return Action("Sign in again", url_for("sign_in.login"))
+        # Not the callback again: its attempt has been used. And where only the operator can mend
+        # something, another try would end here once more.
+        mendable = not isinstance(error, errors.ClientMisconfigured)
+        again = Action("Sign in again", url_for("sign_in.login")) if mendable else _front_page()
+        return (again, dashboard) if visitor.is_known() else (again,)
     if request.method == "GET":
-        return Action("Try again", request.full_path.rstrip("?"))
-    return Action("Back to the dashboard", url_for("pages.dashboard"))
+        again = Action("Try again", request.full_path.rstrip("?"))
+        # The way out must not be the page that has just failed.
+        is_out = visitor.is_known() and request.endpoint != "pages.dashboard"
+        return (again, dashboard) if is_out else (again,)
+    return (dashboard,)
+
+
+def _front_page() -> Action:
+    return Action("To the front page", url_for("pages.landing"))

@@ -174,7 +174,7 @@ def test_a_command_of_the_inspector_can_be_copied(browser: Browser, stack: Stack
     start_sign_in(page, stack)
     page.get_by_role("button", name="Allow").click()
     page.goto(f"{stack.url}/inspector")
-    page.get_by_text("Request and answer, commands, source").last.click()
+    page.get_by_text("Request, answer and code").last.click()
     page.get_by_role("button", name="Copy").first.click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     command = page.evaluate("navigator.clipboard.readText()")
