@@ -68,7 +68,7 @@ def _made_up_page() -> dict[str, Any]:
     )
     return {
         "connection": connection,
-        "notice": None,
+        "take_notice": lambda: None,
         "signed_in": True,
         "environment": "production",
         "omnifund_host": "localhost",
