@@ -25,6 +25,8 @@ from tests.support.servers import REPOSITORY, Gunicorn
 from tests.support.valkey import ValkeyServer
 
 HOST: Final = "app.example.test"
+THREADS: Final = 32
+"""Of each worker, as ``gunicorn.conf.py`` has it."""
 _NODE_FOLDER: Final = Path(__file__).parent / "node_passport"
 
 
@@ -151,8 +153,13 @@ def install_node_peer() -> str | None:
 
 
 @contextlib.contextmanager
-def peer(name: str, provider: Provider, *, workers: int = 1) -> Iterator[Peer]:
-    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis."""
+def peer(
+    name: str, provider: Provider, *, workers: int = 1, arguments: tuple[str, ...] = ()
+) -> Iterator[Peer]:
+    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
+
+    ``arguments``: more of gunicorn's.
+    """
     port = free_port()
     with ValkeyServer() as valkey:
         environment = {
@@ -173,7 +180,14 @@ def peer(name: str, provider: Provider, *, workers: int = 1) -> Iterator[Peer]:
             if name == "app":
                 target, host = "app:create_app()", HOST
                 environment |= _production(provider)
-            server = Gunicorn(target, environment, workers=workers, port=port)
+            server = Gunicorn(
+                target,
+                environment,
+                workers=workers,
+                threads=THREADS,
+                port=port,
+                arguments=arguments,
+            )
         started = time.perf_counter()
         with server:
             started_in = time.perf_counter() - started

@@ -23,7 +23,7 @@ from config import Settings
 from omnifund import trace
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable
 from omnifund.trace import Frame
-from web import sign_in, visitor
+from web import security, sign_in, visitor
 from web.conversation import Source
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.failures import CARDS, GROUPS, Card, Way
@@ -74,7 +74,7 @@ def _page(template: str, **values: object) -> BaseResponse | str:
         return redirect(f"{origin}{request.path}?{sign_in.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    g.form_action = _origin(integration().settings.omnifund_base_url)
+    security.allow_form_action(_origin(integration().settings.omnifund_base_url))
     return render_template(
         template,
         connected=visitor.connection() is not None,
