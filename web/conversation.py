@@ -288,7 +288,10 @@ def _message(index: int, exchange: Exchange, arrows: tuple[Arrow, ...]) -> Messa
         arrows=tuple(arrow for arrow in arrows if arrow.anchor == anchor),
         step=_step(exchange),
         exchange=exchange,
-        milliseconds=None if ended is None else max(0.0, ended - exchange.begun),
+        # The start is retold, not measured.
+        milliseconds=None
+        if ended is None or exchange.step == "login"
+        else max(0.0, ended - exchange.begun),
         checks=tuple((Check[name], frame) for name, frame in exchange.checks.items()),
         sources=tuple(map(_source, exchange.frames)),
         commands=tuple(_commands(exchange)),
