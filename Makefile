@@ -17,7 +17,7 @@ demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey;
 	@exec $(BIN)/python tools/demo.py
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules and every test
-	@$(BIN)/python tools/install_browser.py
+	@$(BIN)/python tools/install_programs.py
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
