@@ -19,6 +19,7 @@ from web import visitor
 from web.integration import integration
 from web.notices import notify
 from web.operations import log
+from web.recording import is_worth_keeping
 
 
 class Side(NamedTuple):
@@ -270,6 +271,7 @@ def render(
     ``cause``: what developers read, shown while the inspector is on.
     """
     reference = str(g.get("request_id", ""))
+    made = trace.current()
     response: BaseResponse
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         response = jsonify(error=problem.headline, detail=problem.sentence, reference=reference)
@@ -283,7 +285,7 @@ def render(
                 detail=detail,
                 reference=reference,
                 cause=cause if integration().settings.flow_inspector else None,
-                recorded=trace.current() is not None,
+                recorded=made is not None and is_worth_keeping(made),
             )
         )
     response.status_code = status

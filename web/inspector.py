@@ -59,21 +59,13 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         made = trace.current()
-        if made is not None and not g.get("recording_kept") and _is_worth_keeping(made):
+        if made is not None and not g.get("recording_kept") and recording.is_worth_keeping(made):
             _keep(made, response)
         return response
 
     @app.teardown_request
     def end(_error: BaseException | None) -> None:
         trace.end()
-
-
-def _is_worth_keeping(made: Recording) -> bool:
-    """Whether there is more to tell than that a page was asked for."""
-    if _is_sign_in():
-        # A callback without a problem that is not kept yet: one that came a second time.
-        return bool(made.problem) or request.endpoint == "sign_in.callback"
-    return any(exchange.step == "omnifund" for exchange in made.exchanges)
 
 
 def _keep(made: Recording, response: Response) -> None:

@@ -27,6 +27,7 @@ FOCUSED = """() => {
 
 def tab_to(page: Page, name: str) -> None:
     """Press Tab until what is called ``name`` has the focus; everything on the way must show it."""
+    page.wait_for_load_state("load")
     passed: list[str] = []
     for _ in range(MOST_STOPS):
         page.keyboard.press("Tab")
@@ -94,4 +95,5 @@ def test_the_lab(page: Page, stack: Stack) -> None:
     tab_to(page, "Make it fail: The merchant presses Deny")
     page.keyboard.press("Enter")
     log_in_at_omnifund(page)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")
     tab_to(page, "Use another account")
