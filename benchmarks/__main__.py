@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import costs, crowds, flat, kinds, report
-from benchmarks.peers import THREADS, Provider, install_node_peer, provider
+from benchmarks.peers import THREADS, Provider, provider
 
 PEERS: Final = ("app", "textbook", "floor", "passport")
 _INNER: Final = Path(__file__).with_name("test_inner.py")
@@ -47,17 +47,14 @@ def _standard(running: Provider, options: argparse.Namespace) -> Result:
     effort = costs.STANDARD
     if options.quick or options.smallest:
         effort = costs.QUICK if options.quick else costs.SMALLEST
-    names, missing = list(options.peers), {}
-    if "passport" in names and (reason := install_node_peer()) is not None:
-        names.remove("passport")
-        missing["passport"] = reason
+    names = list(options.peers)
     _say(f"{effort.rounds} rounds with {', '.join(names)} ...")
     measured = costs.measure_costs(running, names, effort)
     refreshing = [name for name in names if name in ("app", "textbook")]
     rounds = 1 if options.quick or options.smallest else 3
     _say("tokens that expire ...")
     failed = crowds.failures_at_expiry(running, refreshing, rounds)
-    found = report.answers(measured, failed, missing, rounds * crowds.AT_EXPIRY)
+    found = report.answers(measured, failed, rounds * crowds.AT_EXPIRY)
     tables = (
         report.cost_table(measured),
         report.server_table(measured),

@@ -36,16 +36,14 @@ class Answer:
         return "met" if round(self.value, 2) <= self.limit else "not met"
 
 
-def answers(
-    costs: Costs, failed: dict[str, int], missing: dict[str, str], tried: int
-) -> list[Answer]:
-    """Answer the questions of the standard part. ``missing``: why a peer was not measured."""
+def answers(costs: Costs, failed: dict[str, int], tried: int) -> list[Answer]:
+    """Answer the questions of the standard part. ``tried``: how many requests at expiry."""
 
     def ratio(operation: str, other: str, limit: float | None, theirs: str = "") -> Answer:
         question = f"CPU, {operation}: app / {other}" + (f", {theirs}" if theirs else "")
         found = costs.ratios(operation, "app", other, theirs)
         if not found:
-            return Answer(question, None, limit, missing.get(other, "not measured"))
+            return Answer(question, None, limit, "not measured")
         return Answer(question, median(found), limit, f"{min(found):.2f} to {max(found):.2f}")
 
     def count(what: str, operation: str, limit: float) -> Answer:

@@ -1,16 +1,15 @@
 """``make lighthouse``: Google's Lighthouse on the front page and the dashboard of the running demo.
 
-Start ``make demo`` first; ``APP_PORT`` says where, as it does there. Needs Node.js 18.16 or newer
-and npm; the packages are pinned in ``tools/node_lighthouse``. Lighthouse drives a real Chromium,
-once as a phone and once as a desktop, and the exit status is 0 only when every page has 100 for
-accessibility, best practices and SEO and at least 95 for performance.
+Start ``make demo`` first; ``APP_PORT`` says where, as it does there. Node.js comes with the
+development requirements, and the packages are pinned in ``tools/node_lighthouse``. Lighthouse
+drives a real Chromium, once as a phone and once as a desktop, and the exit status is 0 only when
+every page has 100 for accessibility, best practices and SEO and at least 95 for performance.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +21,14 @@ from playwright.sync_api import sync_playwright
 
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.programs import node
 
 PRESETS: Final = ("mobile", "desktop")
 RULES: Final = ("accessibility", "best-practices", "seo")
 """What depends on the pages alone; performance depends on the machine too."""
 LEAST_PERFORMANCE: Final = 95
 
-_FOLDER: Final = Path(__file__).resolve().parent / "node_lighthouse"
-_OLDEST_NODE: Final = (18, 16)
+_AUDIT: Final = Path(__file__).resolve().parent / "node_lighthouse" / "audit.js"
 _SECONDS: Final = 300
 
 
@@ -51,9 +50,6 @@ class Result(NamedTuple):
 
 def main() -> int:
     """Print a table of scores; return the exit status."""
-    if (reason := install()) is not None:
-        print(f"Lighthouse cannot run: {reason}.", file=sys.stderr)
-        return 2
     url = f"http://localhost:{os.environ.get('APP_PORT') or 8000}"
     wanted = [("/", ""), ("/dashboard", _signed_in(url))]
     pages = [Page(url + path, cookie, preset) for path, cookie in wanted for preset in PRESETS]
@@ -69,23 +65,6 @@ def main() -> int:
     return 0 if all(map(_is_good, results)) else 1
 
 
-def install() -> str | None:
-    """Install the pinned packages; return why Lighthouse cannot run, or ``None``."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        return "there is no node or npm on this machine"
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
-    numbers = version.strip().removeprefix("v").split(".")
-    if tuple(map(int, numbers[:2])) < _OLDEST_NODE:
-        return f"node {version.strip()} is older than {'.'.join(map(str, _OLDEST_NODE))}"
-    installed = _FOLDER / "node_modules" / ".package-lock.json"
-    wanted = _FOLDER / "package-lock.json"
-    if installed.exists() and installed.stat().st_mtime > wanted.stat().st_mtime:
-        return None
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-    done = subprocess.run(command, cwd=_FOLDER, capture_output=True, timeout=_SECONDS)
-    return None if done.returncode == 0 else "npm ci failed"
-
-
 def audit(pages: list[Page], categories: tuple[str, ...]) -> list[Result]:
     """Return what Lighthouse says of each page, asked for with nothing but its own cookie."""
     task = {
@@ -95,8 +74,7 @@ def audit(pages: list[Page], categories: tuple[str, ...]) -> list[Result]:
         "pages": [page._asdict() for page in pages],
     }
     done = subprocess.run(
-        ["node", "audit.js"],
-        cwd=_FOLDER,
+        node(_AUDIT),
         input=json.dumps(task),
         capture_output=True,
         text=True,

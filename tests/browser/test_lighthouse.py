@@ -10,8 +10,6 @@ from tools import lighthouse
 
 @pytest.mark.timeout(300)  # the first time it installs the pinned packages
 def test_the_front_page_and_the_dashboard_have_full_marks(stack: Stack, person: Person) -> None:
-    if (reason := lighthouse.install()) is not None:
-        pytest.skip(f"Lighthouse cannot run: {reason}")
     person.sign_in()
     cookie = f"omnifund_session={person.browser.cookies['omnifund_session']}"
     pages = [
