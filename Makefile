@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := app.py cli.py config.py gunicorn.conf.py omnifund web local_omnifund benchmarks tools tests
+SOURCES := app.py cli.py config.py gunicorn.conf.py omnifund web local_omnifund benchmarks examples tools tests
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -17,7 +17,7 @@ demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey;
 	@exec $(BIN)/python tools/demo.py
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules and every test
-	@$(BIN)/python tools/install_browser.py
+	@$(BIN)/python tools/install_programs.py
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q

@@ -9,6 +9,7 @@ from flask import Flask
 
 import cli
 from config import ConfigurationError, Settings
+from omnifund.redis_client import connect
 from omnifund.store import RedisClient
 from web import (
     errors,
@@ -25,7 +26,6 @@ from web import (
 )
 from web.application import Application
 from web.integration import Integration
-from web.redis_client import connect
 from web.sessions import SealedRedisSessionInterface
 
 
@@ -52,7 +52,7 @@ def create_app(
     app = Application(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
 
-    parts = Integration.build(
+    parts = Integration.from_settings(
         settings,
         redis or connect(settings.redis_url.get_secret_value()),
         clock=clock,

@@ -19,19 +19,27 @@
     │   └── StoreUnavailable    Redis cannot be reached, which says nothing about the session
     └── OmniFundNonsense        OmniFund's answer cannot be understood
 
+Each has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15).
+
 No message holds a secret, and none holds a text that a server or a query string supplied, except
 ``code``, which is checked to be a short token before it gets here.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class OmniFundError(Exception):
     """The root of everything that the package raises on purpose."""
 
+    status: ClassVar[int] = 500
+
 
 class AttemptInvalid(OmniFundError):
     """No sign-in can be finished with this callback (RFC 6749 §10.12)."""
+
+    status = 400
 
 
 class CallbackMalformed(AttemptInvalid):
@@ -44,6 +52,8 @@ class AuthorizationRefused(OmniFundError):
     ``code``: the error code, or ``None`` when it was not fit to be shown.
     """
 
+    status = 400
+
     def __init__(self, code: str | None) -> None:
         self.code = code
         super().__init__(f"authorization refused: {code or 'an unreadable error code'}")
@@ -52,13 +62,19 @@ class AuthorizationRefused(OmniFundError):
 class AccessDenied(AuthorizationRefused):
     """``access_denied``: the merchant declined."""
 
+    status = 403
+
 
 class GrantRejected(OmniFundError):
     """``invalid_grant`` (RFC 6749 §5.2)."""
 
+    status = 400
+
 
 class SignInRequired(OmniFundError):
     """The merchant has to sign in again; ``reason`` says why: a fixed word of this package."""
+
+    status = 401
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -68,6 +84,8 @@ class SignInRequired(OmniFundError):
 class ClientMisconfigured(OmniFundError):
     """``invalid_client`` and its relatives: only the operator can mend it (RFC 6749 §5.2)."""
 
+    status = 502
+
     def __init__(self, code: str | None) -> None:
         self.code = code
         super().__init__(f"OmniFund refused this client: {code or 'an unreadable error code'}")
@@ -76,13 +94,19 @@ class ClientMisconfigured(OmniFundError):
 class AccessForbidden(OmniFundError):
     """OmniFund's API answered 403."""
 
+    status = 403
+
 
 class RecordNotFound(OmniFundError):
     """OmniFund's API answered 404."""
 
+    status = 404
+
 
 class Unavailable(OmniFundError):
     """Not now. ``retry_after``: whole seconds after which another try makes sense."""
+
+    status = 503
 
     def __init__(self, message: str, *, retry_after: int = 5) -> None:
         self.retry_after = retry_after
@@ -100,6 +124,8 @@ class OmniFundUnavailable(Unavailable):
 class OmniFundTooSlow(Unavailable):
     """A time-out after the request was sent: OmniFund may or may not have acted on it."""
 
+    status = 504
+
 
 class RefreshBusy(Unavailable):
     """Waiting for another request's refresh has taken longer than anybody should wait."""
@@ -111,3 +137,5 @@ class StoreUnavailable(Unavailable):
 
 class OmniFundNonsense(OmniFundError):
     """An answer that no OAuth server or API should give: wrong type, wrong shape, cut short."""
+
+    status = 502

@@ -16,8 +16,8 @@ from omnifund import callback, errors
 from omnifund.attempts import Attempt
 from omnifund.errors import OmniFundError, StoreUnavailable
 from omnifund.events import ignore
+from omnifund.redis_client import connect
 from web.integration import Integration
-from web.redis_client import connect
 
 CLOCK_WARNING_SECONDS: Final = 5
 CLOCK_LIMIT_SECONDS: Final = 60
@@ -77,7 +77,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
 
 def make_parts(settings: Settings) -> Integration:
     """Return the integration's parts, without anything that logs or counts."""
-    return Integration.build(
+    return Integration.from_settings(
         settings,
         connect(settings.redis_url.get_secret_value()),
         clock=time.time,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from flask import Flask, g, jsonify, make_response, render_template, request, url_for
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors, trace
@@ -47,7 +47,6 @@ class Action(NamedTuple):
 class Problem(NamedTuple):
     """What a person reads about one kind of failure."""
 
-    status: int
     headline: str
     sentence: str
     whose_side: Side
@@ -56,35 +55,30 @@ class Problem(NamedTuple):
 
 PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.AttemptInvalid: Problem(
-        400,
         "This sign-in cannot be finished",
         "It was not begun in this browser, is finished already, or is older than ten minutes.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
     errors.CallbackMalformed: Problem(
-        400,
         "This sign-in cannot be finished",
         "The address that brought you back from OmniFund is not of the right form.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
     errors.AccessDenied: Problem(
-        403,
         "You declined the connection",
         "You chose Deny on OmniFund's page, so this app got no access to your account.",
         YOU,
         "If you did not mean to, sign in again and choose Allow.",
     ),
     errors.AuthorizationRefused: Problem(
-        400,
         "OmniFund did not allow this sign-in",
         "OmniFund sent you back with an error.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
     errors.GrantRejected: Problem(
-        400,
         "OmniFund did not accept this sign-in",
         "The code that brought you back was too old, or had been used before. Nothing has "
         "changed in your account.",
@@ -92,7 +86,6 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Start the sign-in again.",
     ),
     errors.ClientMisconfigured: Problem(
-        502,
         "This app is not set up correctly with OmniFund",
         "OmniFund does not accept this app's own credentials or settings. It is not your mistake, "
         "and you cannot mend it.",
@@ -100,35 +93,30 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Give the reference below to whoever runs this app.",
     ),
     errors.AccessForbidden: Problem(
-        403,
         "OmniFund does not let you see this",
         "Your OmniFund user is not allowed to read these records.",
         OMNIFUND,
         "Ask the administrator of your OmniFund account for the permission.",
     ),
     errors.RecordNotFound: Problem(
-        404,
         "OmniFund has no such record",
         "The record does not exist, or not any more.",
         OMNIFUND,
         "Go back to the list.",
     ),
     errors.OmniFundUnavailable: Problem(
-        503,
         "OmniFund cannot be reached right now",
         "It may be down, or somebody is working on it. Nothing has changed in your account.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundTooSlow: Problem(
-        504,
         "OmniFund took too long to answer",
         "Whether it did what it was asked for is not known, so it was not asked a second time.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.RefreshBusy: Problem(
-        503,
         "Your connection is being renewed",
         "Another page of yours is renewing the connection with OmniFund, and it takes longer than "
         "usual.",
@@ -136,14 +124,12 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Wait a moment, then try again.",
     ),
     errors.StoreUnavailable: Problem(
-        503,
         "This app cannot look up your sign-in right now",
         "It cannot reach the place where it keeps sign-ins. You have not been signed out.",
         APP,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundNonsense: Problem(
-        502,
         "OmniFund's answer could not be read",
         "It sent something that this app does not understand, so this app believed none of it.",
         OMNIFUND,
@@ -153,30 +139,29 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
 
 _HTTP_PROBLEMS: Final = {
     400: Problem(
-        400,
         "This request cannot be answered",
         "The form has expired, or the request is not of the right form.",
         BROWSER,
         "Go back, reload the page and try once more.",
     ),
     404: Problem(
-        404, "There is no such page", "The address leads nowhere in this app.", BROWSER,
+        "There is no such page", "The address leads nowhere in this app.", BROWSER,
         "Check the address, or start from the front page.",
     ),
     405: Problem(
-        405, "This address is used in another way", "The page does not answer this kind of "
+        "This address is used in another way", "The page does not answer this kind of "
         "request.", BROWSER, "Start from the front page.",
     ),
     413: Problem(
-        413, "That is too much at once", "The request is larger than this app accepts.", BROWSER,
+        "That is too much at once", "The request is larger than this app accepts.", BROWSER,
         "Send less.",
     ),
     429: Problem(
-        429, "Too many tries", "There were too many requests from your address in a short time.",
+        "Too many tries", "There were too many requests from your address in a short time.",
         BROWSER, "Wait a minute, then try again.",
     ),
     500: Problem(
-        500, "Something went wrong here", "It is this app's fault, not yours.", APP,
+        "Something went wrong here", "It is this app's fault, not yours.", APP,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
 }  # fmt: skip
@@ -214,7 +199,7 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
         _observe_failed_sign_in(error)
     level = "error" if problem.whose_side == APP else "warning"
     getattr(log, level)(
-        "page:error:shown", status=problem.status, kind=type(error).__name__, message=str(error)
+        "page:error:shown", status=error.status, kind=type(error).__name__, message=str(error)
     )
     _look_who_is_here(error)
     says_so = isinstance(error, errors.StoreUnavailable)
@@ -226,6 +211,7 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
     return render(
         problem,
+        error.status,
         actions=_ways_on(error, signing_in),
         detail=detail,
         retry_after=retry_after,
@@ -253,9 +239,8 @@ def _http_error(error: HTTPException) -> BaseResponse:
         # Raised while an answer was being made, for instance by Redis while a session was removed.
         return _omnifund_error(cause)
     status = error.code or 500
-    fallback = 400 if status < 500 else 500
-    problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[fallback])._replace(status=status)
-    response = render(problem, actions=(_front_page(),))
+    problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[400 if status < 500 else 500])
+    response = render(problem, status, actions=(_front_page(),))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -265,7 +250,8 @@ def _http_error(error: HTTPException) -> BaseResponse:
 def _unexpected(error: Exception) -> BaseResponse:
     log.error("page:error:unexpected", exc_info=error)
     return render(
-        _HTTP_PROBLEMS[InternalServerError.code],
+        _HTTP_PROBLEMS[500],
+        500,
         actions=(_front_page(),),
         cause=type(error).__name__,
     )
@@ -273,6 +259,7 @@ def _unexpected(error: Exception) -> BaseResponse:
 
 def render(
     problem: Problem,
+    status: int,
     *,
     actions: tuple[Action, ...],
     detail: str | None = None,
@@ -294,13 +281,14 @@ def render(
                 "error.html",
                 **problem._asdict(),
                 actions=actions,
+                status=status,
                 detail=detail,
                 reference=reference,
                 cause=cause if integration().settings.flow_inspector else None,
                 recorded=made is not None and is_worth_keeping(made),
             )
         )
-    response.status_code = problem.status
+    response.status_code = status
     if retry_after is not None:
         response.headers["Retry-After"] = str(max(1, retry_after))
     return response

@@ -10,14 +10,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from config import LOOPBACK_HOSTS
 from omnifund import trace
-from omnifund.attempts import ATTEMPT_SECONDS, Attempt, Claim
+from omnifund.attempts import Attempt, Claim
 from omnifund.callback import read, state_of
 from omnifund.errors import AttemptInvalid, GrantRejected
 from omnifund.events import Event
 from omnifund.trace import Check
 from web import recording, visitor
-from web.cookies import delete_cookie, set_cookie
-from web.integration import Integration, integration
+from web.integration import integration
 from web.next_path import safe_next_path
 from web.notices import notify
 from web.security import check_csrf, checks_csrf_itself
@@ -104,13 +103,11 @@ def logout() -> BaseResponse:
 
 def start(next_path: str | None = None) -> tuple[Attempt, BaseResponse]:
     """Begin a sign-in: return the attempt, and the redirect that takes the browser to OmniFund."""
-    parts = integration()
-    next_path = next_path or url_for("pages.dashboard")
-    attempt = Attempt.start(next_path, pkce=parts.settings.pkce, now=parts.clock())
-    response = redirect(parts.gateway.authorization_url(attempt))
-    _remember(attempt, response, parts)
-    parts.observe(Event.SIGN_IN_STARTED)
-    return attempt, response
+    begun = integration().start(request.cookies, next_path or url_for("pages.dashboard"))
+    response = redirect(begun.url)
+    for cookie in begun.cookies:
+        response.set_cookie(**cookie)
+    return begun.attempt, response
 
 
 def _is_navigation() -> bool:
@@ -140,13 +137,6 @@ def other_loopback_origin() -> str | None:
     ):
         return f"{target.scheme}://{target.netloc}"
     return None
-
-
-def _remember(attempt: Attempt, response: BaseResponse, parts: Integration) -> None:
-    for name in parts.attempts.surplus(request.cookies):
-        delete_cookie(response, parts.settings, name)
-    name, value = parts.attempts.cookie(attempt)
-    set_cookie(response, parts.settings, name, value, max_age=ATTEMPT_SECONDS)
 
 
 # --- the parts of /callback ------------------------------------------------------------------

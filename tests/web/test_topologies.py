@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from omnifund.errors import StoreUnavailable
+from omnifund.redis_client import connect
 from omnifund.store import Store
 from tests.faults.certificates import Certificates
 from tests.faults.network import TcpProxy
@@ -16,7 +17,6 @@ from tests.support.processes import wait_until
 from tests.support.rig import rig
 from tests.support.topologies import cluster, sentinel_set
 from tests.support.valkey import ValkeyServer
-from web.redis_client import connect
 
 
 def test_a_password_in_the_url_is_used() -> None:

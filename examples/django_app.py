@@ -1,0 +1,135 @@
+"""A Django app that signs merchants in, with nothing of this project but ``omnifund/``.
+
+``gunicorn django_app:application``; docs/take-it-with-you.md lists the variables. In a project of
+your own the settings go to ``settings.py``, the paths to ``urls.py``, the rest to an app.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template import engines
+from django.urls import path
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from omnifund.client import OmniFund
+from omnifund.errors import OmniFundError, SignInRequired, Unavailable
+from omnifund.redis_client import connect
+
+PAGE = """<!doctype html>
+<html lang="en">
+<title>Customers</title>
+{% if customers is None %}
+<a href="/login">Sign in with OmniFund</a>
+{% else %}
+<ul>{% for customer in customers %}<li>{{ customer.name }}</li>{% endfor %}</ul>
+<form action="/logout" method="post">{% csrf_token %}<button>Sign out</button></form>
+{% endif %}
+"""
+
+omnifund = OmniFund.build(
+    connect(os.environ["REDIS_URL"]),
+    base_url=os.environ["OMNIFUND_BASE_URL"],
+    client_id=os.environ["OMNIFUND_CLIENT_ID"],
+    client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],
+    redirect_uri=os.environ["OMNIFUND_REDIRECT_URI"],
+    secret_keys=[os.environ["SECRET_KEY"]],
+)
+
+settings.configure(
+    SECRET_KEY=os.environ["SECRET_KEY"],
+    ALLOWED_HOSTS=[urlsplit(os.environ["OMNIFUND_REDIRECT_URI"]).hostname],
+    ROOT_URLCONF=__name__,
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        f"{__name__}.Explain",
+    ],
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    SESSION_COOKIE_SECURE=omnifund.secure_cookies,
+    CSRF_COOKIE_SECURE=omnifund.secure_cookies,
+)
+
+
+@require_GET
+@never_cache
+def login(request: HttpRequest) -> HttpResponse:
+    """Send the merchant to OmniFund."""
+    start = omnifund.start(request.COOKIES)
+    response = HttpResponseRedirect(start.url)
+    for cookie in start.cookies:
+        response.set_cookie(**cookie)
+    return response
+
+
+@require_GET
+@never_cache
+def callback(request: HttpRequest) -> HttpResponse:
+    """Finish what ``/login`` began."""
+    query = [(name, value) for name, values in request.GET.lists() for value in values]
+    current = request.session.get("handle")
+    done = omnifund.finish(query, request.COOKIES, current=current)
+    # Whatever the session held belongs to whoever was here before; this gives it a new id too.
+    request.session.flush()
+    request.session["handle"] = done.handle
+    return HttpResponseRedirect(done.next_path)
+
+
+@require_GET
+@never_cache
+def home(request: HttpRequest) -> HttpResponse:
+    """Show the merchant's customers."""
+    customers = None
+    if "handle" in request.session:
+        customers = omnifund.api.customers(request.session["handle"]).items
+    page = engines["django"].from_string(PAGE)
+    return HttpResponse(page.render({"customers": customers}, request))
+
+
+@require_POST
+@never_cache
+def logout(request: HttpRequest) -> HttpResponse:
+    """Forget the token, and the session."""
+    if "handle" in request.session:
+        omnifund.sign_out(request.session["handle"])
+    request.session.flush()
+    return HttpResponseRedirect("/")
+
+
+class Explain:
+    """Middleware that answers every failure; give each a page in your own words."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Every failure has a name and a status; this one view of Django's calls for each."""
+        if isinstance(error, SignInRequired):
+            # The connection has ended: sign in, once.
+            request.session.flush()
+            return HttpResponseRedirect("/login")
+        if not isinstance(error, OmniFundError):
+            return None
+        response = JsonResponse({"problem": type(error).__name__}, status=error.status)
+        if isinstance(error, Unavailable):
+            response["Retry-After"] = str(error.retry_after)
+        return response
+
+
+urlpatterns = [
+    path("", home),
+    path("login", login),
+    path("callback", callback),
+    path("logout", logout),
+]
+application = get_wsgi_application()

@@ -1,0 +1,109 @@
+"""A Flask app that signs merchants in, with nothing of this project but ``omnifund/``.
+
+``flask --app flask_app run --port 8000``; docs/take-it-with-you.md lists the variables.
+"""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask, redirect, render_template_string, request, session
+from flask_wtf import CSRFProtect
+from werkzeug.wrappers import Response
+
+from omnifund.client import OmniFund
+from omnifund.errors import OmniFundError, SignInRequired, Unavailable
+from omnifund.redis_client import connect
+
+PAGE = """<!doctype html>
+<html lang="en">
+<title>Customers</title>
+{% if customers is none %}
+<a href="/login">Sign in with OmniFund</a>
+{% else %}
+<ul>{% for customer in customers %}<li>{{ customer.name }}</li>{% endfor %}</ul>
+<form action="/logout" method="post">
+<input type="hidden" name="csrf_token" value="{{ csrf_token() }}">
+<button>Sign out</button>
+</form>
+{% endif %}
+"""
+
+omnifund = OmniFund.build(
+    connect(os.environ["REDIS_URL"]),
+    base_url=os.environ["OMNIFUND_BASE_URL"],
+    client_id=os.environ["OMNIFUND_CLIENT_ID"],
+    client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],
+    redirect_uri=os.environ["OMNIFUND_REDIRECT_URI"],
+    secret_keys=[os.environ["SECRET_KEY"]],
+)
+
+app = Flask(__name__)
+app.config.update(
+    SECRET_KEY=os.environ["SECRET_KEY"],
+    SESSION_COOKIE_SECURE=omnifund.secure_cookies,
+    # Not Strict: the way back from OmniFund begins on another site.
+    SESSION_COOKIE_SAMESITE="Lax",
+)
+CSRFProtect(app)
+
+
+@app.get("/login")
+def login() -> Response:
+    """Send the merchant to OmniFund."""
+    start = omnifund.start(request.cookies)
+    response = redirect(start.url)
+    for cookie in start.cookies:
+        response.set_cookie(**cookie)
+    return response
+
+
+@app.get("/callback")
+def callback() -> Response:
+    """Finish what ``/login`` began."""
+    query = list(request.args.items(multi=True))
+    done = omnifund.finish(query, request.cookies, current=session.get("handle"))
+    # Whatever the session held belongs to whoever was here before. If sessions lie on a server,
+    # give this one a new id as well.
+    session.clear()
+    session["handle"] = done.handle
+    return redirect(done.next_path, 303)
+
+
+@app.get("/")
+def home() -> str:
+    """Show the merchant's customers."""
+    customers = None
+    if "handle" in session:
+        customers = omnifund.api.customers(session["handle"]).items
+    return render_template_string(PAGE, customers=customers)
+
+
+@app.post("/logout")
+def logout() -> Response:
+    """Forget the token, and the session."""
+    if "handle" in session:
+        omnifund.sign_out(session["handle"])
+    session.clear()
+    return redirect("/", 303)
+
+
+@app.errorhandler(SignInRequired)
+def sign_in_again(_error: SignInRequired) -> Response:
+    """The connection has ended: sign in, once."""
+    session.clear()
+    return redirect("/login")
+
+
+@app.errorhandler(OmniFundError)
+def explain(error: OmniFundError) -> tuple[dict[str, str], int, dict[str, str]]:
+    """Every other failure has a name and a status; give each a page in your own words."""
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    return {"problem": type(error).__name__}, error.status, headers
+
+
+@app.after_request
+def keep_nothing(response: Response) -> Response:
+    """Have browsers and proxies keep no copy of what is a merchant's own."""
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,284 @@
+"""Each example, started beside a copy of ``omnifund/`` and nothing else, with Local OmniFund."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+import redis
+import requests
+
+from local_omnifund import create_app
+from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
+from tests.faults.provider import HonestProvider
+from tests.local_omnifund.visitor import Visitor, query_of
+from tests.support.processes import free_port
+from tests.support.programs import program, running
+from tests.support.servers import REPOSITORY, serve
+from tests.support.stack import forms
+from tests.support.valkey import ValkeyServer
+
+EXAMPLES: dict[str, Callable[[int], list[str]]] = {
+    "flask": lambda port: ["flask", "--app", "flask_app", "run", "--port", str(port)],
+    "django": lambda port: ["gunicorn", "--bind", f"127.0.0.1:{port}", "django_app:application"],
+    "fastapi": lambda port: ["uvicorn", "fastapi_app:app", "--port", str(port)],
+}
+
+
+@contextlib.contextmanager
+def started(name: str, folder: Path, **variables: str) -> Iterator[str]:
+    """Run an example that is alone with ``omnifund/``; give its address."""
+    shutil.copytree(
+        REPOSITORY / "omnifund", folder / "omnifund", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(REPOSITORY / "examples" / f"{name}_app.py", folder)
+    port = int(variables.pop("EXAMPLE_PORT"))
+    command, *arguments = EXAMPLES[name](port)
+    variables |= {"SECRET_KEY": secrets.token_urlsafe(48), "PYTHONPATH": str(folder)}
+    with running([program(command), *arguments], port, variables, folder=folder):
+        yield f"http://localhost:{port}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running example. ``name`` is the framework's."""
+
+    name: str
+    url: str
+    omnifund_url: str
+    valkey: ValkeyServer
+
+    def tokens(self) -> set[bytes]:
+        """The keys of all tokens in Redis."""
+        with self.valkey.client() as client:
+            return set(client.keys("omnifund:{*}:token"))
+
+    def make_fail(self, fault: str) -> None:
+        """Have Local OmniFund fail once."""
+        answer = requests.post(f"{self.omnifund_url}/faults", json={"id": fault}, timeout=10)
+        assert answer.status_code == 201, answer.text
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def site(
+    request: pytest.FixtureRequest,
+    valkey: ValkeyServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    """An example and Local OmniFund; the tests of this module share them."""
+    valkey.flush()
+    port = free_port()
+    with (
+        serve(create_app(Settings(valkey.url, app_port=port))) as omnifund,
+        started(
+            request.param,
+            tmp_path_factory.mktemp(request.param),
+            EXAMPLE_PORT=str(port),
+            REDIS_URL=valkey.url,
+            OMNIFUND_BASE_URL=omnifund.url,
+            OMNIFUND_CLIENT_ID=DEMO_CLIENT_ID,
+            OMNIFUND_CLIENT_SECRET=DEMO_CLIENT_SECRET,
+            OMNIFUND_REDIRECT_URI=f"http://localhost:{port}/callback",
+        ) as url,
+    ):
+        yield Site(request.param, url, omnifund.url, valkey)
+
+
+@dataclass
+class Merchant:
+    """Somebody with a browser at an example."""
+
+    site: Site
+    browser: requests.Session = field(default_factory=requests.Session)
+
+    def get(self, path: str) -> requests.Response:
+        """Open a page; follows no redirect."""
+        return self.browser.get(urljoin(self.site.url, path), allow_redirects=False, timeout=30)
+
+    def authorize(self, button: str = "accepted") -> str:
+        """Go to OmniFund and answer there; return the callback's URL."""
+        sent_to = self.get("/login").headers["Location"]
+        with Visitor(self.site.omnifund_url) as visitor:
+            visitor.sign_in()
+            return str(visitor.decide(query_of(sent_to), button).headers["Location"])
+
+    def sign_in(self) -> None:
+        """Sign in."""
+        assert self.get(self.authorize()).headers["Location"] == "/"
+
+    def customers(self) -> int | None:
+        """How many customers the front page shows, or ``None`` for a stranger."""
+        page = self.get("/")
+        assert page.status_code == 200, page.text
+        assert "no-store" in page.headers["Cache-Control"]
+        if self.site.name == "fastapi":
+            return len(page.json()["customers"]) if page.json()["signed_in"] else None
+        return None if "Sign in with OmniFund" in page.text else page.text.count("<li>")
+
+    def sign_out(self) -> requests.Response:
+        """Press the button of the front page, or what a script would do for it."""
+        fields = {} if self.site.name == "fastapi" else forms(self.get("/"))[0].fields
+        return self.browser.post(
+            f"{self.site.url}/logout", data=fields, allow_redirects=False, timeout=30
+        )
+
+
+@pytest.fixture
+def merchant(site: Site) -> Merchant:
+    return Merchant(site)
+
+
+def problem(answer: requests.Response) -> tuple[int, Any]:
+    """The status, and the failure's name."""
+    return answer.status_code, answer.json()["problem"]
+
+
+def test_a_merchant_signs_in_and_sees_customers(merchant: Merchant) -> None:
+    assert merchant.customers() is None
+    merchant.sign_in()
+    assert merchant.customers() == 30
+
+
+def test_the_callback_may_be_reloaded(merchant: Merchant) -> None:
+    callback = merchant.authorize()
+    for _ in range(2):
+        assert merchant.get(callback).headers["Location"] == "/"
+        assert merchant.customers() == 30
+
+
+def test_a_denial_is_403(merchant: Merchant) -> None:
+    assert problem(merchant.get(merchant.authorize("rejected"))) == (403, "AccessDenied")
+
+
+def test_a_forged_callback_and_another_browsers_are_400(merchant: Merchant, site: Site) -> None:
+    forged = f"/callback?code=x&state={'A' * 43}"
+    for callback in (forged, merchant.authorize()):
+        assert problem(Merchant(site).get(callback)) == (400, "AttemptInvalid")
+
+
+def test_omnifund_out_of_order_is_503_and_says_when_to_try_again(
+    merchant: Merchant, site: Site
+) -> None:
+    callback = merchant.authorize()
+    site.make_fail("token_503")
+    answer = merchant.get(callback)
+    assert problem(answer) == (503, "OmniFundUnavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_what_the_merchant_may_not_see_is_403(merchant: Merchant, site: Site) -> None:
+    merchant.sign_in()
+    site.make_fail("api_403")
+    assert problem(merchant.get("/")) == (403, "AccessForbidden")
+
+
+def test_a_connection_that_has_ended_means_signing_in_once_more(
+    merchant: Merchant, site: Site
+) -> None:
+    before = site.tokens()
+    merchant.sign_in()
+    with redis.Redis.from_url(site.valkey.url) as client:
+        client.delete(*(site.tokens() - before))
+    answer = merchant.get("/")
+    if site.name == "fastapi":
+        assert problem(answer) == (401, "SignInRequired")
+    else:
+        assert answer.headers["Location"] == "/login"
+    assert merchant.customers() is None
+
+
+def test_signing_in_again_takes_the_place_of_the_connection_before(
+    merchant: Merchant, site: Site
+) -> None:
+    before = site.tokens()
+    merchant.sign_in()
+    thief = Merchant(site)
+    thief.browser.cookies.update(merchant.browser.cookies)
+    assert thief.customers() == 30
+    merchant.sign_in()
+    assert merchant.customers() == 30
+    assert len(site.tokens() - before) == 1
+    answer = thief.get("/")
+    assert answer.is_redirect or answer.status_code == 401
+
+
+def test_signing_out_deletes_the_token(merchant: Merchant, site: Site) -> None:
+    before = site.tokens()
+    merchant.sign_in()
+    assert site.tokens() != before
+    assert merchant.sign_out().headers["Location"] == "/"
+    assert site.tokens() == before
+    assert merchant.customers() is None
+
+
+def test_another_site_signs_nobody_out(merchant: Merchant, site: Site) -> None:
+    merchant.sign_in()
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+    answer = merchant.browser.post(f"{site.url}/logout", headers=headers, timeout=30)
+    assert answer.status_code in (400, 403)
+    assert merchant.customers() == 30
+
+
+def test_a_link_signs_nobody_out(merchant: Merchant) -> None:
+    merchant.sign_in()
+    assert merchant.get("/logout").status_code == 405
+    assert merchant.customers() == 30
+
+
+def test_a_browser_keeps_seven_attempts_and_the_newest_work(merchant: Merchant) -> None:
+    for _ in range(9):
+        merchant.get("/login")
+    callback = merchant.authorize()
+    names = [cookie.name for cookie in merchant.browser.cookies]
+    assert len([name for name in names if "attempt" in name]) == 7
+    assert merchant.get(callback).headers["Location"] == "/"
+
+
+def test_no_token_is_in_the_browser(merchant: Merchant) -> None:
+    merchant.sign_in()
+    cookies = " ".join(str(cookie.value) for cookie in merchant.browser.cookies)
+    assert not re.search(r"[A-Za-z0-9]{86}", cookies)
+
+
+# --- over https ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_url: str) -> None:
+    """The redirect URI says that there is a proxy that speaks https; here nobody plays it."""
+    with (
+        HonestProvider() as provider,
+        started(
+            name,
+            tmp_path,
+            EXAMPLE_PORT=str(free_port()),
+            REDIS_URL=redis_url,
+            OMNIFUND_BASE_URL=provider.url,
+            OMNIFUND_CLIENT_ID="interop",
+            OMNIFUND_CLIENT_SECRET=secrets.token_hex(16),
+            OMNIFUND_REDIRECT_URI="https://localhost/callback",
+        ) as url,
+    ):
+        login = requests.get(f"{url}/login", allow_redirects=False, timeout=30)
+        approved = requests.get(login.headers["Location"], allow_redirects=False, timeout=30)
+        back = urlsplit(approved.headers["Location"])
+        pair = login.headers["Set-Cookie"].partition(";")[0]
+        answer = requests.get(
+            f"{url}/callback?{back.query}",
+            headers={"Cookie": pair},
+            allow_redirects=False,
+            timeout=30,
+        )
+        assert answer.headers["Location"] == "/"
+        assert pair.startswith("__Host-omnifund_attempt_")
+        for cookie in (login.headers["Set-Cookie"], answer.headers["Set-Cookie"]):
+            flags = {flag.strip().lower() for flag in cookie.split(";")[1:]}
+            assert flags >= {"httponly", "secure", "path=/", "samesite=lax"}, cookie

@@ -1,0 +1,237 @@
+"""The app as a client of authorization servers that nobody here wrote.
+
+docs/interoperability.md says what is different about each; every difference is seen here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+import requests
+
+from tests.interop.django_oauth_toolkit import MERCHANT, PASSWORD
+from tests.interop.other_server import OtherServer, Visit, other_server, visiting
+from tests.support.programs import node
+from tests.support.stack import forms, query_of
+
+NODE = Path(__file__).parent / "node"
+
+
+def by_password(visit: Visit, password: str) -> requests.Response:
+    """Sign in with the password work-flow."""
+    return visit.press("/login/password", "/login/password", username=MERCHANT, password=password)
+
+
+def refresh(visit: Visit) -> requests.Response:
+    """Press the dashboard's button."""
+    return visit.press("/dashboard", "/token/refresh")
+
+
+def assert_refreshing_rotates(visit: Visit) -> None:
+    """A refresh replaces both tokens; the old refresh token is dead and ends the connection."""
+    before = visit.record
+    assert refresh(visit).headers["Location"] == "/dashboard"
+    after = visit.record
+    assert before.token.access_token != after.token.access_token
+    assert before.token.refresh_token != after.token.refresh_token
+    visit.put_back(before)
+    assert refresh(visit).headers["Location"] == "/login?next=/dashboard"
+    assert visit.status() == {"signed_in": False}
+
+
+def assert_refused(answer: requests.Response, status: int, code: str) -> None:
+    """The app has shown a page that names the server's error."""
+    assert answer.status_code == status, answer.text
+    assert f"error code: {code}" in answer.text
+
+
+class TestDjangoOAuthToolkit:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[OtherServer]:
+        with other_server([sys.executable, "-m", "tests.interop.django_oauth_toolkit"]) as server:
+            yield server
+
+    @pytest.fixture
+    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
+        with visiting(server, redis_url) as visit:
+            yield visit
+
+    def answer_consent(self, visit: Visit, **button: str) -> str:
+        """Press a button of the consent page; return the callback's URL."""
+        page = visit.get("/login", allow_redirects=True)
+        (form,) = forms(page)
+        fields = {name: value for name, value in form.fields.items() if name != "allow"}
+        answer = visit.browser.post(
+            urljoin(page.url, form.action), data={**fields, **button}, allow_redirects=False
+        )
+        return answer.headers["Location"]
+
+    def test_a_sign_in_with_pkce_and_a_refresh_with_rotation(self, visit: Visit) -> None:
+        answer = visit.get(self.answer_consent(visit, allow="Authorize"))
+        assert answer.headers["Location"] == "/dashboard", answer.text
+        # It says which scopes a client gets that asks for none.
+        assert visit.status()["scope"] == "read write"
+        assert_refreshing_rotates(visit)
+
+    def test_a_denial(self, visit: Visit) -> None:
+        assert_refused(visit.get(self.answer_consent(visit)), 403, "access_denied")
+
+    def test_it_insists_on_pkce(self, server: OtherServer, redis_url: str) -> None:
+        with visiting(server, redis_url, pkce=False) as visit:
+            callback = visit.follow(visit.get("/login"), until=server.callback)
+            # Its description is about the challenge; the code alone is shown.
+            assert_refused(visit.get(callback), 400, "invalid_request")
+
+    def test_a_wrong_client_secret_is_our_side(self, server: OtherServer, redis_url: str) -> None:
+        """The status of ``invalid_client`` is 401 here, and 400 at OmniFund."""
+        with visiting(server, redis_url, omnifund_client_secret="another") as visit:
+            answer = visit.get(self.answer_consent(visit, allow="Authorize"))
+            assert_refused(answer, 502, "invalid_client")
+
+    def test_the_password_work_flow(self, server: OtherServer, redis_url: str) -> None:
+        """A client has one grant type, so this is another client of the same server."""
+        with visiting(server, redis_url, omnifund_client_id="interop-password") as visit:
+            assert by_password(visit, "wrong").status_code == 401
+            assert by_password(visit, PASSWORD).status_code == 303
+            assert_refreshing_rotates(visit)
+
+    def test_a_grant_that_the_client_may_not_use_is_our_side(self, visit: Visit) -> None:
+        assert_refused(by_password(visit, PASSWORD), 502, "unauthorized_client")
+
+
+class TestOidcProvider:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[OtherServer]:
+        with other_server(node(NODE / "oidc_provider.js")) as server:
+            yield server
+
+    @pytest.fixture
+    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
+        with visiting(server, redis_url) as visit:
+            yield visit
+
+    def open_consent(self, visit: Visit) -> requests.Response:
+        """Log in at its pages; return the one that asks for consent."""
+        page = visit.get("/login", allow_redirects=True)
+        (form,) = forms(page)
+        fields = {**form.fields, "login": MERCHANT, "password": "any"}
+        return visit.browser.post(urljoin(page.url, form.action), data=fields)
+
+    def consent(self, visit: Visit, server: OtherServer) -> str:
+        """Log in and press Continue; return the callback's URL."""
+        page = self.open_consent(visit)
+        (form,) = forms(page)
+        answer = visit.browser.post(
+            urljoin(page.url, form.action), data=form.fields, allow_redirects=False
+        )
+        return visit.follow(answer, until=server.callback)
+
+    def test_a_sign_in_with_pkce_and_a_refresh_with_rotation(
+        self, server: OtherServer, visit: Visit
+    ) -> None:
+        callback = self.consent(visit, server)
+        # It names itself (RFC 9207), as whom the app expects.
+        assert query_of(callback)["iss"] == server.url
+        answer = visit.get(callback)
+        assert answer.headers["Location"] == "/dashboard", answer.text
+        # The app asked for no scope; the one that was granted is kept, the ID token is not.
+        assert visit.status()["scope"] == "openid"
+        assert "id_token" in visit.get("/inspector").text
+        assert_refreshing_rotates(visit)
+
+    def test_a_denial(self, server: OtherServer, visit: Visit) -> None:
+        abort = visit.browser.get(f"{self.open_consent(visit).url}/abort", allow_redirects=False)
+        callback = visit.follow(abort, until=server.callback)
+        assert query_of(callback)["iss"] == server.url
+        assert_refused(visit.get(callback), 403, "access_denied")
+
+    def test_its_name_has_to_be_the_base_url_to_the_letter(
+        self, server: OtherServer, redis_url: str
+    ) -> None:
+        """B9"""
+        other_name = server.url.replace("localhost", "127.0.0.1")
+        with visiting(server, redis_url, omnifund_base_url=other_name) as visit:
+            answer = visit.get(self.consent(visit, server))
+            assert answer.status_code == 400
+            assert visit.status() == {"signed_in": False}
+
+    def test_it_insists_on_pkce(self, server: OtherServer, redis_url: str) -> None:
+        with visiting(server, redis_url, pkce=False) as visit:
+            callback = visit.follow(visit.get("/login"), until=server.callback)
+            assert_refused(visit.get(callback), 400, "invalid_request")
+
+    def test_without_a_scope_it_has_nothing_to_grant(
+        self, server: OtherServer, redis_url: str
+    ) -> None:
+        client_id = f"{server.client_id}-without-a-scope"
+        with visiting(server, redis_url, omnifund_client_id=client_id) as visit:
+            assert_refused(visit.get(self.consent(visit, server)), 403, "access_denied")
+
+    def test_a_wrong_client_secret_is_our_side(self, server: OtherServer, redis_url: str) -> None:
+        with visiting(server, redis_url, omnifund_client_secret="another") as visit:
+            answer = visit.get(self.consent(visit, server))
+            assert_refused(answer, 502, "invalid_client")
+
+    def test_it_has_no_password_work_flow(self, visit: Visit) -> None:
+        assert_refused(by_password(visit, PASSWORD), 502, "unsupported_grant_type")
+
+
+class TestOAuth2MockServer:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[OtherServer]:
+        with other_server(node(NODE / "mock_server.js")) as server:
+            yield server
+
+    @pytest.fixture
+    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
+        with visiting(server, redis_url) as visit:
+            yield visit
+
+    def sign_in(self, visit: Visit, server: OtherServer) -> requests.Response:
+        """Sign in; it asks nobody anything."""
+        return visit.get(visit.follow(visit.get("/login"), until=server.callback))
+
+    def answer_next(self, server: OtherServer, **errors: str) -> None:
+        """Have its next answer be an error: of ``authorize`` or ``token``."""
+        requests.post(f"{server.url}/answer", json=errors, timeout=10).raise_for_status()
+
+    def test_a_sign_in_with_pkce_and_a_refresh(self, server: OtherServer, visit: Visit) -> None:
+        assert self.sign_in(visit, server).headers["Location"] == "/dashboard"
+        before = visit.record.token
+        # Nobody asked for a scope, nor for the ID token that comes along and is left alone.
+        assert before.scope == "dummy"
+        assert "id_token" in visit.get("/inspector").text
+        # Its access tokens are JWTs. They hold the time in seconds and no number, so two that are
+        # made in one second are the same.
+        assert before.access_token.count(".") == 2
+        assert refresh(visit).headers["Location"] == "/dashboard"
+        after = visit.record.token
+        assert after.generation == 1
+        assert after.refresh_token != before.refresh_token
+
+    def test_a_denial(self, server: OtherServer, visit: Visit) -> None:
+        self.answer_next(server, authorize="access_denied")
+        assert_refused(self.sign_in(visit, server), 403, "access_denied")
+
+    def test_a_code_that_it_refuses(self, server: OtherServer, visit: Visit) -> None:
+        self.answer_next(server, token="invalid_grant")
+        assert self.sign_in(visit, server).status_code == 400
+        assert visit.status() == {"signed_in": False}
+
+    def test_a_refresh_token_that_it_refuses(self, server: OtherServer, visit: Visit) -> None:
+        self.sign_in(visit, server)
+        self.answer_next(server, token="invalid_grant")
+        assert refresh(visit).headers["Location"] == "/login?next=/dashboard"
+
+    def test_the_password_work_flow(self, server: OtherServer, visit: Visit) -> None:
+        assert by_password(visit, "any").headers["Location"] == "/dashboard"
+        # No scope in the answer: nobody has ever named one.
+        assert visit.status()["scope"] is None
+        assert refresh(visit).headers["Location"] == "/dashboard"
