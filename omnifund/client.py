@@ -22,7 +22,8 @@ from omnifund.errors import AttemptInvalid
 from omnifund.events import Event, Observer, ignore
 from omnifund.gateway import Gateway
 from omnifund.sealing import Keyring, fingerprint
-from omnifund.store import RedisClient, Store
+from omnifund.store import Command, RedisClient, Store
+from omnifund.token import Token
 from omnifund.transport import Transport
 from omnifund.vault import Vault
 
@@ -188,7 +189,10 @@ class OmniFund:
         attempt = self.attempts.find(state_of(query), cookies, now=self.clock())
         claim, handle = self.attempts.claim(attempt)
         if claim is Claim.WON:
-            handle = self._redeem(query, attempt, current)
+            token = self.gateway.redeem(read(query, attempt, issuer=self.gateway.issuer))
+            handle = _new_handle()
+            self._save(handle, token, current, self.attempts.finish(attempt, handle))
+            self._note_sign_in(handle, "authorization_code")
         elif handle is None:
             raise AttemptInvalid("the sign-in attempt has been used")
         else:
@@ -197,23 +201,31 @@ class OmniFund:
             self.observe(Event.SIGN_IN_REPEATED)
         return SignIn(handle, attempt.next_path)
 
+    def password(self, username: str, password: str, *, current: str | None = None) -> str:
+        """Sign in with the merchant's own credentials; return the handle (manual, password).
+
+        For programs that cannot receive a redirect. Raises ``GrantRejected`` when OmniFund does not
+        know the pair, and what ``finish`` raises for its answers.
+        """
+        token, handle = self.gateway.password(username, password), _new_handle()
+        self._save(handle, token, current)
+        self._note_sign_in(handle, "password")
+        return handle
+
     def sign_out(self, handle: str) -> None:
         """Delete the token. Raises ``StoreUnavailable``."""
         self.store.execute(self.vault.forget(handle))
         self.observe(Event.SIGNED_OUT, session=fingerprint(handle))
 
-    def _redeem(self, query: Query, attempt: Attempt, current: str | None) -> str:
-        token = self.gateway.redeem(read(query, attempt, issuer=self.gateway.issuer))
-        handle = secrets.token_urlsafe(32)
-        self.store.execute(
-            self.vault.save(handle, token, seconds=self.sign_in_seconds),
-            self.attempts.finish(attempt, handle),
-            *([self.vault.forget(current)] if current is not None else []),
-        )
-        self.observe(
-            Event.SIGN_IN_SUCCEEDED, workflow="authorization_code", session=fingerprint(handle)
-        )
-        return handle
+    def _save(self, handle: str, token: Token, current: str | None, *more: Command) -> None:
+        """Store ``token`` in the place of what ``current`` opens, in one round trip."""
+        commands = [self.vault.save(handle, token, seconds=self.sign_in_seconds), *more]
+        if current is not None:
+            commands.append(self.vault.forget(current))
+        self.store.execute(*commands)
+
+    def _note_sign_in(self, handle: str, workflow: str) -> None:
+        self.observe(Event.SIGN_IN_SUCCEEDED, workflow=workflow, session=fingerprint(handle))
 
     def _cookie(self, name: str, value: str, max_age: int) -> Cookie:
         return {
@@ -225,3 +237,8 @@ class OmniFund:
             "httponly": True,
             "samesite": "lax",
         }
+
+
+def _new_handle() -> str:
+    """Return 256 random bits."""
+    return secrets.token_urlsafe(32)

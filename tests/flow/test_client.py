@@ -133,6 +133,14 @@ def test_a_sign_in_that_fails_leaves_the_one_before_alone(app: App) -> None:
     assert app.omnifund.api.customers(handle).items
 
 
+def test_the_password_work_flow_ends_with_a_handle_too(app: App) -> None:
+    first = app.omnifund.password("merchant", "made up")
+    second = app.omnifund.password("merchant", "made up", current=first)
+    assert app.omnifund.api.customers(second).items
+    with pytest.raises(SignInRequired):
+        app.omnifund.api.customers(first)
+
+
 def test_signing_out_is_final(app: App) -> None:
     handle = app.sign_in()
     app.omnifund.sign_out(handle)
