@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots portal-tour security-table soak bench clean
+.PHONY: help demo test lint format screenshots portal-tour lighthouse security-table soak bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ screenshots: $(DEV_READY) ## Take README's pictures of the running demo
 
 portal-tour: $(DEV_READY) ## Take the pictures of docs/portal-tour.md, of the running demo
 	@$(BIN)/python tools/screenshots.py --portal
+
+lighthouse: $(DEV_READY) ## Ask Lighthouse about the running demo; needs Node.js
+	@$(BIN)/python tools/lighthouse.py
 
 security-table: $(DEV_READY) ## Write the tests' names into docs/security.md
 	@$(BIN)/python tools/security_table.py

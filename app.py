@@ -24,6 +24,7 @@ from web import (
     security,
     sign_in,
 )
+from web.application import Application
 from web.integration import Integration
 from web.sessions import SealedRedisSessionInterface
 
@@ -48,7 +49,7 @@ def create_app(
     operations.configure_logging(settings)
     events = operations.EventLog()
 
-    app = Flask(__name__)
+    app = Application(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
 
     parts = Integration.from_settings(
@@ -61,7 +62,7 @@ def create_app(
     parts.init_app(app)
     app.session_interface = SealedRedisSessionInterface(app, parts)
 
-    operations.init_app(app, events)
+    operations.init_app(app, settings, events)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(sign_in.blueprint)
     layout.init_app(app, settings)

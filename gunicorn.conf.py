@@ -62,8 +62,8 @@ _DRAIN = _drain_seconds()
 _CORES = os.cpu_count() or 1
 workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
 worker_class = "gthread"
-# Requests mostly wait for OmniFund, so threads are many and processes few.
-threads = 16
+# Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
+threads = 32
 
 # Above the longest token request, 25 s with every time-out at its upper bound.
 timeout = 40

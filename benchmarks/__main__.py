@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import costs, crowds, flat, report
-from benchmarks.peers import Provider, install_node_peer, provider
+from benchmarks import costs, crowds, flat, kinds, report
+from benchmarks.peers import THREADS, Provider, provider
 
 PEERS: Final = ("app", "textbook", "floor", "passport")
 _INNER: Final = Path(__file__).with_name("test_inner.py")
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
             section = _crowd
         elif options.flat:
             section = _flat
+        elif options.kinds:
+            section = _kinds
         text, data = section(running, options)
     data["machine"] = report.machine()
     print(f"{text}\n\nMeasured on {data['machine']}.")
@@ -45,17 +47,14 @@ def _standard(running: Provider, options: argparse.Namespace) -> Result:
     effort = costs.STANDARD
     if options.quick or options.smallest:
         effort = costs.QUICK if options.quick else costs.SMALLEST
-    names, missing = list(options.peers), {}
-    if "passport" in names and (reason := install_node_peer()) is not None:
-        names.remove("passport")
-        missing["passport"] = reason
+    names = list(options.peers)
     _say(f"{effort.rounds} rounds with {', '.join(names)} ...")
     measured = costs.measure_costs(running, names, effort)
     refreshing = [name for name in names if name in ("app", "textbook")]
     rounds = 1 if options.quick or options.smallest else 3
     _say("tokens that expire ...")
     failed = crowds.failures_at_expiry(running, refreshing, rounds)
-    found = report.answers(measured, failed, missing, rounds * crowds.AT_EXPIRY)
+    found = report.answers(measured, failed, rounds * crowds.AT_EXPIRY)
     tables = (
         report.cost_table(measured),
         report.server_table(measured),
@@ -69,8 +68,8 @@ def _crowd(running: Provider, options: argparse.Namespace) -> Result:
     names = [name for name in options.peers if name in ("app", "textbook")]
     rounds = 1 if options.quick else 3
     _say(
-        f"{rounds} times {crowds.MERCHANTS} merchants at once, {crowds.WORKERS} workers of 16 "
-        f"threads, a token takes {crowds.LATENCY} s ..."
+        f"{rounds} times {crowds.MERCHANTS} merchants at once, {crowds.WORKERS} workers of "
+        f"{THREADS} threads, a token takes {crowds.LATENCY} s ..."
     )
     found = crowds.crowds(running, names, rounds)
     data = {
@@ -91,6 +90,16 @@ def _flat(running: Provider, options: argparse.Namespace) -> Result:
     return report.answer_table(found), {"answers": report.answers_as_json(found)}
 
 
+def _kinds(running: Provider, options: argparse.Namespace) -> Result:
+    _say(f"one worker of each kind; then {kinds.MERCHANTS} merchants at once ...")
+    found = kinds.compare(running, 3 if options.quick else 9)
+    data = {
+        kind: {"page_cpu_ms": each.page, "sign_in_cpu_ms": each.sign_in}
+        for kind, each in found.items()
+    }
+    return report.kind_table(found), data
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     size = parser.add_mutually_exclusive_group()
@@ -101,6 +110,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--crowd", action="store_true", help="500 sign-ins at once at a slow provider"
     )
     section.add_argument("--flat", action="store_true", help="a page with 200,000 sessions")
+    section.add_argument("--kinds", action="store_true", help="gunicorn's kinds of workers")
     section.add_argument("--inner", action="store_true", help="the hot inner functions")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="only these")
     parser.add_argument("--json", type=Path, help="a file for all of it, every round in it")

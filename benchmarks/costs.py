@@ -100,12 +100,12 @@ def measure_costs(provider: Provider, names: Iterable[str], effort: Effort) -> C
         peers = [stack.enter_context(peer(name, provider)) for name in names]
         for each in peers:
             result.starts[each.name] = [each.started_in]
-            _warm_up(each, effort.warm_up)
+            warm_up(each, effort.warm_up)
         for _ in range(effort.rounds):
             for operation in _OPERATIONS:
                 for each in (each for each in peers if operation in _DOES[each.name]):
                     count = effort.count(each.name, operation)
-                    cost = _measure(each, operation, count)
+                    cost = measure_one(each, operation, count)
                     result.by_round.setdefault((each.name, operation), []).append(cost)
         for each in peers:
             result.resident_bytes[each.name] = resident_bytes(each.pids)
@@ -126,7 +126,7 @@ def _sessions(name: str, effort: Effort) -> int:
     return effort.rounds * (effort.count(name, SIGN_IN) + pages)
 
 
-def _warm_up(each: Peer, times: int) -> None:
+def warm_up(each: Peer, times: int) -> None:
     """Make every connection, compile every template, fill every cache; then forget the sessions."""
     # V8 goes on compiling for hundreds of requests; it is measured at its best.
     times = times * 25 if each.name == "passport" else times
@@ -137,7 +137,8 @@ def _warm_up(each: Peer, times: int) -> None:
     each.valkey.flush()
 
 
-def _measure(each: Peer, operation: str, count: int) -> Cost:
+def measure_one(each: Peer, operation: str, count: int) -> Cost:
+    """Return what an operation costs a peer, on average of ``count``."""
     with _ready(each, operation) as act:
         return measure(each.pids, each.store, each.provider.control, count, act)
 

@@ -62,6 +62,12 @@ class Crowd:
     failed: int = 0
     elapsed: float = 0
 
+    def add(self, seconds: list[float | None], elapsed: float) -> None:
+        """Add what ``_at_once`` has returned, and how long that took in all."""
+        self.elapsed += elapsed
+        self.seconds += [each for each in seconds if each is not None]
+        self.failed += seconds.count(None)
+
     @property
     def throughput(self) -> float:
         """Sign-ins in a second."""
@@ -76,7 +82,7 @@ class Crowd:
 def crowds(provider: Provider, names: Iterable[str], rounds: int) -> dict[str, Crowd]:
     """Let ``MERCHANTS`` sign in at the same moment while a token takes ``LATENCY`` seconds.
 
-    Each peer is a gunicorn with ``WORKERS`` workers of 16 threads.
+    Each peer is a gunicorn with ``WORKERS`` workers of ``THREADS`` threads.
     """
     found = {name: Crowd() for name in names}
     with contextlib.ExitStack() as stack:
@@ -85,20 +91,21 @@ def crowds(provider: Provider, names: Iterable[str], rounds: int) -> dict[str, C
             with each.door() as server, Door(provider.plain_port) as plain:
                 each.browser(server, plain).sign_in()
         provider.control.set(latency=LATENCY)
-        with Door(provider.plain_port) as plain:
-            for _ in range(rounds):
-                for each in peers:
-                    _crowd(each, plain, found[each.name])
+        for _ in range(rounds):
+            for each in peers:
+                crowd(each, MERCHANTS, found[each.name])
         provider.control.set()
     return found
 
 
-def _crowd(each: Peer, plain: Door, into: Crowd) -> None:
-    started = time.perf_counter()
-    times = _at_once(each, MERCHANTS, lambda door: each.browser(door, plain).sign_in())
-    into.elapsed += time.perf_counter() - started
-    into.seconds += [seconds for seconds in times if seconds is not None]
-    into.failed += times.count(None)
+def crowd(each: Peer, merchants: int, into: Crowd | None = None) -> Crowd:
+    """Let so many merchants sign in at once; return how they fared, added to ``into``."""
+    into = into or Crowd()
+    with Door(each.provider.plain_port) as plain:
+        started = time.perf_counter()
+        times = _at_once(each, merchants, lambda door: each.browser(door, plain).sign_in())
+        into.add(times, time.perf_counter() - started)
+    return into
 
 
 def _at_once(each: Peer, count: int, act: Callable[[Door], None]) -> list[float | None]:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from flask import Flask, render_template
+from markupsafe import Markup
 from redis import Redis
 
 from web import formats
@@ -27,7 +28,6 @@ def create_app() -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     formats.register(app)
     store = Redis.from_url(os.environ["REDIS_URL"])
-    page = _made_up_page()
 
     @app.get("/healthz")
     def healthz() -> str:
@@ -48,6 +48,12 @@ def create_app() -> Flask:
         *("pages.refresh", "sign_in.logout"),
     ):
         app.add_url_rule(f"/{endpoint}", endpoint, healthz)
+    page = _made_up_page()
+    with app.test_request_context():
+        pages = [("pages.dashboard", "Dashboard"), ("pages.customers", "Customers")]
+        page["bar"] = Markup(  # noqa: S704 - Jinja has escaped it
+            render_template("_bar.html", **page, pages=pages, endpoint="pages.dashboard")
+        )
     return app
 
 
@@ -68,15 +74,10 @@ def _made_up_page() -> dict[str, Any]:
     )
     return {
         "connection": connection,
-        "notice": None,
+        "take_notice": lambda: None,
         "signed_in": True,
         "environment": "production",
         "omnifund_host": "localhost",
-        "navigation": [
-            ("pages.dashboard", "Dashboard"),
-            ("pages.customers", "Customers"),
-            ("pages.transactions", "Transactions"),
-        ],
         "clock_ahead": None,
         "lab_card": None,
         "static_url": "/static/{}".format,

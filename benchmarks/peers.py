@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,14 @@ import trustme
 from benchmarks.browser import Browser, Door
 from benchmarks.meters import ProviderControl, RedisMeter, children
 from tests.support.processes import answers, die_with_parent, free_port, wait_until
+from tests.support.programs import node
 from tests.support.servers import REPOSITORY, Gunicorn
 from tests.support.valkey import ValkeyServer
 
 HOST: Final = "app.example.test"
-_NODE_FOLDER: Final = Path(__file__).parent / "node_passport"
+THREADS: Final = 32
+"""Of each worker, as ``gunicorn.conf.py`` has it."""
+_PASSPORT: Final = Path(__file__).parent / "node_passport" / "server.js"
 
 
 class _Server(Protocol):
@@ -123,8 +125,7 @@ class Node:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            ["node", "server.js"],
-            cwd=_NODE_FOLDER,
+            node(_PASSPORT),
             env=self._environment,
             preexec_fn=die_with_parent,
         )
@@ -137,22 +138,14 @@ class Node:
             self.process.wait()
 
 
-def install_node_peer() -> str | None:
-    """Install what the Passport peer needs; return why there can be none, or ``None``."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        return "no node or npm on this machine"
-    installed = _NODE_FOLDER / "node_modules" / ".package-lock.json"
-    wanted = _NODE_FOLDER / "package-lock.json"
-    if installed.exists() and installed.stat().st_mtime > wanted.stat().st_mtime:
-        return None
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-    done = subprocess.run(command, cwd=_NODE_FOLDER, capture_output=True)
-    return None if done.returncode == 0 else "npm ci failed"
-
-
 @contextlib.contextmanager
-def peer(name: str, provider: Provider, *, workers: int = 1) -> Iterator[Peer]:
-    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis."""
+def peer(
+    name: str, provider: Provider, *, workers: int = 1, arguments: tuple[str, ...] = ()
+) -> Iterator[Peer]:
+    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
+
+    ``arguments``: more of gunicorn's.
+    """
     port = free_port()
     with ValkeyServer() as valkey:
         environment = {
@@ -173,7 +166,14 @@ def peer(name: str, provider: Provider, *, workers: int = 1) -> Iterator[Peer]:
             if name == "app":
                 target, host = "app:create_app()", HOST
                 environment |= _production(provider)
-            server = Gunicorn(target, environment, workers=workers, port=port)
+            server = Gunicorn(
+                target,
+                environment,
+                workers=workers,
+                threads=THREADS,
+                port=port,
+                arguments=arguments,
+            )
         started = time.perf_counter()
         with server:
             started_in = time.perf_counter() - started

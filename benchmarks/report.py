@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks import crowds, flat
 from benchmarks.costs import API_PAGE, LANDING, PAGE, SAME_PAGE, SIGN_IN, Costs
 from benchmarks.crowds import Crowd
+from benchmarks.kinds import Found
+from benchmarks.peers import THREADS
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,14 @@ class Answer:
         return "met" if round(self.value, 2) <= self.limit else "not met"
 
 
-def answers(
-    costs: Costs, failed: dict[str, int], missing: dict[str, str], tried: int
-) -> list[Answer]:
-    """Answer the questions of the standard part. ``missing``: why a peer was not measured."""
+def answers(costs: Costs, failed: dict[str, int], tried: int) -> list[Answer]:
+    """Answer the questions of the standard part. ``tried``: how many requests at expiry."""
 
     def ratio(operation: str, other: str, limit: float | None, theirs: str = "") -> Answer:
         question = f"CPU, {operation}: app / {other}" + (f", {theirs}" if theirs else "")
         found = costs.ratios(operation, "app", other, theirs)
         if not found:
-            return Answer(question, None, limit, missing.get(other, "not measured"))
+            return Answer(question, None, limit, "not measured")
         return Answer(question, median(found), limit, f"{min(found):.2f} to {max(found):.2f}")
 
     def count(what: str, operation: str, limit: float) -> Answer:
@@ -131,18 +131,40 @@ def answer_table(found: Iterable[Answer]) -> str:
 
 
 def crowd_table(found: dict[str, Crowd]) -> str:
-    """Return how the crowds fared."""
+    """Return how the crowds fared, beside what the threads could do if CPU were free."""
+    most = crowds.WORKERS * THREADS / crowds.LATENCY
     rows = [
         (
             name,
-            f"{crowd.throughput:.0f}",
+            f"{crowd.throughput:.0f} of {most:.0f}",
             f"{crowd.percentile(50):.2f}",
             f"{crowd.percentile(99):.2f}",
             str(crowd.failed),
         )
         for name, crowd in found.items()
     ]
-    return table(("peer", "sign-ins a second", "median, s", "p99, s", "failed"), rows)
+    heads = ("peer", "sign-ins a second, of at most", "median, s", "p99, s", "failed")
+    return table(heads, rows)
+
+
+def kind_table(found: dict[str, Found]) -> str:
+    """Return what each kind of worker costs, and what a crowd gets of it."""
+    rows = [
+        (
+            kind,
+            f"{each.page:.2f}",
+            f"{each.sign_in:.2f}",
+            f"{each.crowd.throughput:.0f}",
+            f"{each.crowd.percentile(99):.2f}",
+            str(each.crowd.failed),
+        )
+        for kind, each in found.items()
+    ]
+    heads = (
+        *("worker", "CPU ms, page", "CPU ms, sign-in"),
+        *("crowd: sign-ins a second", "p99, s", "failed"),
+    )
+    return table(heads, rows)
 
 
 def flat_answers(few: list[float], many: list[float]) -> list[Answer]:

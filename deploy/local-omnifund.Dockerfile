@@ -1,5 +1,5 @@
 # Local OmniFund, for trying the app out. Never for real merchants.
-FROM python:3.13.0-slim-bookworm
+FROM python:3.13-slim-bookworm
 ENV PYTHONUNBUFFERED=1
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
 WORKDIR /srv/local-omnifund

@@ -68,6 +68,8 @@ def create_app(
 
 
 def _init_templates(app: Flask, settings: Settings) -> None:
+    # Browsers ask for it wherever a page names no icon of its own, as JSON does not.
+    app.add_url_rule("/favicon.ico", "static", defaults={"filename": "favicon.ico"})
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.globals["csrf_token"] = sessions.csrf_token
     app.jinja_env.globals["faults_on"] = settings.faults

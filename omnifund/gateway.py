@@ -2,8 +2,8 @@
 
 Authlib builds the authorization URL and the token requests, authenticates the client and reads the
 error answers; the HTTP below it is ``Transport``'s, and what comes back is checked before Authlib
-sees it, because Authlib takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib, urllib3
-or json escapes from here.
+sees it, because Authlib takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib,
+http.client or json escapes from here.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Gateway:
         self._redirect_uri = redirect_uri
         self._authorize_url = f"{transport.base_url}/oauth/v2/auth"
         self._token_url = transport.base_url + TOKEN_PATH
-        self._session = _Session(transport, self._token_url, clock)
         self._clock = clock
         self._observe = observe
+        self._session = _Session(transport, self._token_url, clock)
         # Building a URL changes nothing in a client of Authlib's, so one serves all threads.
         self._url_builder = self._client()
 
@@ -186,6 +186,7 @@ class _Session:
         self._transport = transport
         self._url = url
         self._clock = clock
+        self._credentials = ""
 
     def post(
         self, url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
@@ -193,10 +194,16 @@ class _Session:
         """Send a token request (RFC 6749 §4.1.3); return its answer, checked."""
         if url != self._url:
             raise ValueError("only the token endpoint itself is called")
-        _, sent_headers, body = auth.prepare("POST", url, dict(headers), urlencode(data))
+        if not self._credentials:
+            # The same in every request of this client, so Authlib is asked for them once.
+            _, _, self._credentials = auth.prepare("POST", url, {}, "")
         trace.checked(Check.CREDENTIALS_IN_BODY, of_next=True)
         answer = self._transport.send(
-            "POST", TOKEN_PATH, headers=sent_headers, body=body, max_bytes=MAX_TOKEN_ANSWER_BYTES
+            "POST",
+            TOKEN_PATH,
+            headers=headers,
+            body=f"{urlencode(data)}&{self._credentials}",
+            max_bytes=MAX_TOKEN_ANSWER_BYTES,
         )
         return _Response(answer.status, read_token_answer(answer, now=self._clock()))
 

@@ -38,6 +38,7 @@ class Check(Enum):
     STATE_MATCHED = ("state is one that this browser was given", "RFC 6749 §10.12")
     ATTEMPT_IN_TIME = ("the attempt is at most ten minutes old", "RFC 9700 §2.1")
     ATTEMPT_UNUSED = ("the attempt had not been used; now it has", "RFC 6749 §10.5")
+    ATTEMPT_FINISHED = ("the sign-in is finished already; the code goes nowhere", "RFC 6749 §10.5")
     NOTHING_REPEATED = ("no parameter occurs twice", "RFC 6749 §3.1")
     ISSUER = ("iss names this OmniFund", "RFC 9207 §2.4")
     ALLOWED = ("OmniFund said yes: a code, and no error", "RFC 6749 §4.1.2")

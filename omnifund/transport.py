@@ -1,9 +1,11 @@
-"""HTTP to OmniFund: one origin, pooled connections, and no answer can hold a worker or fill memory.
+"""HTTP to OmniFund: one origin, kept connections, and no answer can hold a worker or fill memory.
 
-What ``requests`` leaves open is closed here: a total deadline that also holds against a server that
+The standard library's ``http.client`` speaks HTTP. What is added here: connections that are kept
+and not used when they have died meanwhile, a total deadline that also holds against a server that
 sends one byte now and then (headers included), a size limit that also holds for compressed bodies,
-no redirects, no proxies or credentials picked up from the environment, certificates always checked
-against a context that is loaded once.
+certificates always checked against a context that is loaded once, and a name for everything that
+can go wrong, told apart by whether OmniFund may have got the request. There are no redirects, and
+no proxies or credentials are picked up from the environment.
 """
 
 from __future__ import annotations
@@ -11,21 +13,19 @@ from __future__ import annotations
 import functools
 import http.client
 import io
+import select
 import socket
 import ssl
-import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import certifi
-import urllib3
-import urllib3.connection
-from urllib3 import exceptions
 
 from omnifund import trace
 from omnifund.errors import OmniFundError, OmniFundNonsense, OmniFundTooSlow, OmniFundUnavailable
@@ -47,15 +47,6 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     seconds: float
-
-
-class _Progress(threading.local):
-    """How far this thread's exchange has come: whether OmniFund may have got the request."""
-
-    sent = False
-
-
-_progress: Final = _Progress()
 
 
 class Transport:
@@ -87,19 +78,24 @@ class Transport:
         self._clock = clock
         self._clocks_compared_at = 0.0
         self._prefix = url.path.rstrip("/")
-        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._read_timeout = read_timeout
         # Connecting has its own limit, so what is left of the total is for the answer.
-        options: dict[str, Any] = {
-            "maxsize": connections,
-            "answer_timeout": self.total_timeout - connect_timeout,
-        }
-        self._pool: urllib3.HTTPConnectionPool
+        self._answer_timeout = self.total_timeout - connect_timeout
+        self._make: Callable[[], _Connection]
         if url.scheme == "https":
             # Loading the authorities takes some 20 ms of CPU: once, not per connection.
             context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
-            self._pool = _HTTPSPool(url.hostname, url.port, ssl_context=context, **options)
+            self._make = functools.partial(
+                _SecureConnection, url.hostname, url.port, timeout=connect_timeout, context=context
+            )
         else:
-            self._pool = _HTTPPool(url.hostname, url.port, **options)
+            self._make = functools.partial(
+                _Connection, url.hostname, url.port, timeout=connect_timeout
+            )
+        # Lists are safe to share as long as each step is one call.
+        self._idle: list[_Connection] = []
+        self._most_idle = connections
+        weakref.finalize(self, _close_all, self._idle)
 
     def send(
         self,
@@ -120,32 +116,40 @@ class Transport:
         nothing has been sent then.
         """
         started = time.monotonic()
-        _progress.sent = False
         recording = trace.current()
         exchange = recording and recording.add(
             "omnifund", method, self.base_url + path, headers=headers, body=body
         )
+        connection = self._connected()
         try:
             try:
-                response = self._open(method, path, headers, body)
-            except exceptions.NewConnectionError:
-                response = self._open(method, path, headers, body)
-        except _FOREIGN_ERRORS as error:
-            raise _before_the_answer(error) from None
-        try:
-            content = _read(response, max_bytes)
-        except _FOREIGN_ERRORS as error:
-            raise _within_the_answer(error) from None
-        finally:
-            # Unless it was read to its end, the connection is of no further use.
-            response.close()
-        self._compare_clocks(response.headers.get("Date"))
+                response = connection.ask(
+                    method,
+                    self._prefix + path,
+                    body,
+                    {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                    deadline=time.monotonic() + self._answer_timeout,
+                )
+            except _FOREIGN_ERRORS as error:
+                raise _before_the_answer(error) from None
+            try:
+                content = _read(response, max_bytes)
+            except _FOREIGN_ERRORS as error:
+                raise _within_the_answer(error) from None
+            finally:
+                response.close()
+        except BaseException:
+            # What is still to come on it would be taken for the next request's answer.
+            connection.close()
+            raise
+        self._keep(connection)
+        # A mapping in all but its type.
+        answered = cast(Mapping[str, str], response.headers)
+        self._compare_clocks(answered.get("Date"))
         if recording and exchange:
-            recording.answer(exchange, response.status, response.headers, content)
+            recording.answer(exchange, response.status, answered, content)
             trace.checked(Check.COMPLETE)
-        return Answer(
-            response.status, response.headers, content, seconds=time.monotonic() - started
-        )
+        return Answer(response.status, answered, content, seconds=time.monotonic() - started)
 
     def _compare_clocks(self, date: str | None) -> None:
         now = self._clock()
@@ -158,31 +162,60 @@ class Transport:
         except (ValueError, OverflowError):
             self.clock_ahead = None
 
-    def _open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | str | None
-    ) -> urllib3.BaseHTTPResponse:
-        return self._pool.urlopen(
-            method,
-            self._prefix + path,
-            body=body,
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
-            retries=False,
-            redirect=False,
-            timeout=self._timeout,
-            preload_content=False,
-            decode_content=False,
-        )
+    # --- connections -------------------------------------------------------------------------
+
+    def _connected(self) -> _Connection:
+        """Return a connection that is open: one that was kept, or a new one."""
+        while (connection := self._pop_idle()) is not None:
+            if connection.is_quiet():
+                return connection
+            connection.close()
+        connection = self._make()
+        try:
+            try:
+                connection.connect()
+            except (TimeoutError, ssl.SSLError):
+                raise
+            except OSError:
+                connection.connect()
+        except OSError:
+            connection.close()
+            raise OmniFundUnavailable("no connection to OmniFund", sent=False) from None
+        connection.sock.settimeout(self._read_timeout)
+        return connection
+
+    def _pop_idle(self) -> _Connection | None:
+        try:
+            # The one that was used last: the others may grow old until OmniFund closes them.
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _keep(self, connection: _Connection) -> None:
+        # http.client has closed its socket already where the server said that it would.
+        if connection.sock is not None:
+            if len(self._idle) < self._most_idle:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
-def _read(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     body = bytearray()
-    while chunk := response.read(max_bytes + 1 - len(body), decode_content=False):
+    while chunk := response.read(max_bytes + 1 - len(body)):
         body += chunk
         if len(body) > max_bytes:
             raise OmniFundNonsense("OmniFund's answer is too large")
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         return bytes(body)
@@ -198,36 +231,26 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
 
 # --- what went wrong -------------------------------------------------------------------------
 
-_FOREIGN_ERRORS: Final = (
-    exceptions.HTTPError,
-    http.client.HTTPException,
-    zlib.error,
-    OSError,
-    ValueError,
-)
+_FOREIGN_ERRORS: Final = (http.client.HTTPException, zlib.error, OSError, ValueError)
 
 
 def _before_the_answer(error: Exception) -> OmniFundError:
     """Name what happened before the status line and headers were complete."""
-    no_connection = (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
-    if not _progress.sent or isinstance(error, no_connection):
-        return OmniFundUnavailable("no connection to OmniFund", sent=False)
-    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, TimeoutError):
         return OmniFundTooSlow("OmniFund did not answer in time")
-    cause = error.args[-1] if isinstance(error, exceptions.ProtocolError) else error
-    if isinstance(cause, OSError | exceptions.SSLError):
+    if isinstance(error, OSError):
         return OmniFundUnavailable("OmniFund closed the connection")
     return OmniFundNonsense("OmniFund's answer is not HTTP")
 
 
 def _within_the_answer(error: Exception) -> OmniFundError:
     """Name what happened while the body was read."""
-    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, TimeoutError):
         return OmniFundTooSlow("OmniFund did not finish its answer in time")
     return OmniFundNonsense("OmniFund's answer was cut short or is not what it says it is")
 
 
-# --- the connections ---------------------------------------------------------------------------
+# --- http.client, with a deadline --------------------------------------------------------------
 # A socket's time-out counts from the last byte, so a server that drips bytes is never too slow for
 # it. http.client reads status line, headers and body from one file object; here that file gives
 # the socket, before each read, only what is left of the time.
@@ -251,6 +274,8 @@ class _DeadlineReader(io.RawIOBase):
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
+        # For whoever uses the connection next.
+        self._sock.settimeout(self._pause)
         self._raw.close()
         super().close()
 
@@ -262,48 +287,49 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineReader(raw, sock, deadline))
 
 
-class _OneExchange(http.client.HTTPConnection):
-    """What is added to urllib3's connections: a deadline, and requests that leave in one piece."""
+class _Connection(http.client.HTTPConnection):
+    """A connection of ``http.client``'s that asks within a deadline, and sends in one piece."""
 
-    def __init__(self, *args: Any, answer_timeout: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._answer_timeout = answer_timeout
-        self._held: list[bytes] | None = None
+    sock: socket.socket
+    # Never connects by itself: whatever fails after `connect` may have reached OmniFund.
+    auto_open = 0
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        # With https the connection stands by now, certificate and all. With http it is made from
-        # here on, and has errors of its own when that fails.
-        _progress.sent = True
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | None,
+        headers: Mapping[str, str],
+        *,
+        deadline: float,
+    ) -> http.client.HTTPResponse:
+        """Send a request and return its response, headers read. ``deadline``: monotonic seconds."""
         self.response_class = functools.partial(  # type: ignore[assignment]  # it is only ever called
-            _DeadlineResponse, deadline=time.monotonic() + self._answer_timeout
+            _DeadlineResponse, deadline=deadline
         )
         # http.client sends headers and body one after the other: two TLS records, two packets.
-        self._held = []
+        self._held: list[bytes] | None = []
         try:
-            super().request(*args, **kwargs)
+            self.request(method, path, body=body, headers=dict(headers))
             whole = b"".join(self._held)
         finally:
             self._held = None
         self.send(whole)
+        return self.getresponse()
+
+    def is_quiet(self) -> bool:
+        """Whether the idle connection is open, and has received nothing that nobody asked for."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return not poller.poll(0)
 
     def send(self, data: Any) -> None:
+        """Send ``data``, or hold it back while a request is put together."""
         if self._held is None:
             super().send(data)
         else:
             self._held.append(bytes(data))
 
 
-class _HTTPConnection(_OneExchange, urllib3.connection.HTTPConnection):
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
     pass
-
-
-class _HTTPSConnection(_OneExchange, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection

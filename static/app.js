@@ -1,10 +1,12 @@
 // What scripts add: times in the visitor's own zone, and a countdown. Every page works without.
 
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const minutes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const seconds = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 for (const time of document.querySelectorAll("time[datetime]")) {
   const moment = new Date(time.dateTime);
-  if (!Number.isNaN(moment.valueOf())) time.textContent = clock.format(moment);
+  if (Number.isNaN(moment.valueOf())) continue;
+  time.textContent = (time.closest("[data-seconds]") ? seconds : minutes).format(moment);
 }
 
 function inWords(seconds) {

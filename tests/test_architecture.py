@@ -115,8 +115,15 @@ def test_both_applications_mean_the_same_demo_client() -> None:
     assert config.DEMO_CLIENT_SECRET == local_settings.DEMO_CLIENT_SECRET
 
 
-def test_the_pages_have_no_inline_code() -> None:
-    for template in (REPOSITORY / "templates").rglob("*.html"):
+def test_the_pages_have_no_inline_code_and_nothing_from_another_host() -> None:
+    templates = [REPOSITORY / "templates", REPOSITORY / "local_omnifund" / "templates"]
+    for template in (path for folder in templates for path in folder.rglob("*.html")):
         text = template.read_text()
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template
         assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", text)), template
+        assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), template
+    for sheet in [
+        *REPOSITORY.glob("static/*.css"),
+        *REPOSITORY.glob("local_omnifund/static/*.css"),
+    ]:
+        assert not re.search(r"@import|url\(\"?(?:https?:)?//", sheet.read_text()), sheet

@@ -60,6 +60,8 @@ def _page(browser: Browser, size: tuple[int, int], scheme: str) -> Page:
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if scheme == "dark" else "light",
         locale="en-US",
+        # A picture of something that moves would be another one each time.
+        reduced_motion="reduce",
         timezone_id="America/Denver",
     )
 

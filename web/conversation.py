@@ -18,7 +18,7 @@ from omnifund.masking import HIDDEN
 from omnifund.trace import Check, Exchange, Frame, Recording
 from web.recording import INCOMING, incoming_exchange
 
-LANES: Final = {"browser": 64, "app": 212, "omnifund": 360}
+LANES: Final = {"browser": 58, "app": 192, "omnifund": 326}
 """Where each party's lane runs in the picture, in the picture's own units."""
 
 _FIRST_ARROW: Final = 84
@@ -124,6 +124,7 @@ class Arrow:
 
     number: int
     anchor: str
+    sender: str
     label: str
     time: str
     y: int
@@ -146,7 +147,7 @@ class Message:
     """A request and its answer, with everything that there is to say about them."""
 
     anchor: str
-    numbers: str
+    arrows: tuple[Arrow, ...]
     step: Step
     exchange: Exchange
     milliseconds: float | None
@@ -193,6 +194,8 @@ def title(chosen: Recording) -> str:
         return "Conversation"
     if incoming.step == "page":
         return f"{incoming.method} {incoming.url}"
+    if Check.ATTEMPT_FINISHED.name in incoming.checks:
+        return "Sign-in, repeated"
     names = {"callback": "Sign-in", "password": "Password sign-in", "refresh": "Refresh"}
     return names[incoming.step]
 
@@ -222,6 +225,7 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
         yield Arrow(
             number=count + 1,
             anchor=_anchor(index),
+            sender=from_lane,
             label=_answer_label(exchange) if is_answer else _request_label(exchange),
             time="" if at is None else _elapsed(at - began),
             y=_FIRST_ARROW + count * _BETWEEN_ARROWS,
@@ -278,14 +282,16 @@ def _elapsed(milliseconds: float) -> str:
 
 def _message(index: int, exchange: Exchange, arrows: tuple[Arrow, ...]) -> Message:
     anchor = _anchor(index)
-    own = [str(arrow.number) for arrow in arrows if arrow.anchor == anchor]
     ended = exchange.ended
     return Message(
         anchor=anchor,
-        numbers=" and ".join(own),
+        arrows=tuple(arrow for arrow in arrows if arrow.anchor == anchor),
         step=_step(exchange),
         exchange=exchange,
-        milliseconds=None if ended is None else max(0.0, ended - exchange.begun),
+        # The start is retold, not measured.
+        milliseconds=None
+        if ended is None or exchange.step == "login"
+        else max(0.0, ended - exchange.begun),
         checks=tuple((Check[name], frame) for name, frame in exchange.checks.items()),
         sources=tuple(map(_source, exchange.frames)),
         commands=tuple(_commands(exchange)),
@@ -310,22 +316,18 @@ def _commands(exchange: Exchange) -> Iterator[tuple[str, str]]:
     """Yield how to say the same to OmniFund by hand, secrets taken from the environment."""
     if exchange.step != "omnifund":
         return
-    bearer = "Authorization" in exchange.headers
-    curl, httpie = ["curl"], ["http"]
-    if bearer:
-        curl += ["--get", '--header "Authorization: Bearer $ACCESS_TOKEN"']
-        httpie += ["GET"]
-    else:
-        httpie += ["--form", "POST"]
     url = shlex.quote(exchange.url)
-    curl.append(url)
-    httpie.append(url)
-    if bearer:
-        httpie.append('"Authorization: Bearer $ACCESS_TOKEN"')
+    if "Authorization" in exchange.headers:
+        header = '"Authorization: Bearer $ACCESS_TOKEN"'
+        curl, httpie = [f"curl --get {url}", f"--header {header}"], [f"http GET {url}", header]
+        between = "=="
+    else:
+        curl, httpie = [f"curl {url}"], [f"http --form POST {url}"]
+        between = "="
     for name, value in exchange.fields.items():
         parameter = _parameter(name, value)
         curl.append(f"--data-urlencode {parameter}")
-        httpie.append(parameter.replace("=", "==", 1) if bearer else parameter)
+        httpie.append(parameter.replace("=", between, 1))
     yield "curl", " \\\n  ".join(curl)
     yield "HTTPie", " \\\n  ".join(httpie)
 

@@ -6,6 +6,7 @@ in the log too, and never a text that a server or a query string supplied.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from flask import Flask, g, jsonify, make_response, render_template, request, url_for
@@ -18,11 +19,22 @@ from web import visitor
 from web.integration import integration
 from web.notices import notify
 from web.operations import log
+from web.recording import is_worth_keeping
 
-OMNIFUND: Final = "OmniFund's side"
-BROWSER: Final = "Your browser's side"
-APP: Final = "Our side"
-YOU: Final = "Your decision"
+
+class Side(NamedTuple):
+    """Whose side a failure is on: a party of the picture above the headline, and in words."""
+
+    party: str
+    words: str
+
+
+OMNIFUND: Final = Side("omnifund", "OmniFund's side")
+BROWSER: Final = Side("browser", "Your browser's side")
+APP: Final = Side("app", "Our side")
+YOU: Final = Side("", "Your decision")
+
+STILL_SIGNED_IN: Final = "You are still signed in here."
 
 
 class Action(NamedTuple):
@@ -37,15 +49,14 @@ class Problem(NamedTuple):
 
     headline: str
     sentence: str
-    whose_side: str
+    whose_side: Side
     next_step: str
 
 
 PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.AttemptInvalid: Problem(
         "This sign-in cannot be finished",
-        "The sign-in attempt is unknown in this browser, has been used, or is older than ten "
-        "minutes.",
+        "It was not begun in this browser, is finished already, or is older than ten minutes.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
@@ -63,20 +74,21 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     ),
     errors.AuthorizationRefused: Problem(
         "OmniFund did not allow this sign-in",
-        "OmniFund sent you back with an error instead of an authorization code.",
+        "OmniFund sent you back with an error.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
     errors.GrantRejected: Problem(
-        "OmniFund did not accept the authorization code",
-        "The code was too old or had been used before. Nothing has happened to your account.",
+        "OmniFund did not accept this sign-in",
+        "The code that brought you back was too old, or had been used before. Nothing has "
+        "changed in your account.",
         OMNIFUND,
         "Start the sign-in again.",
     ),
     errors.ClientMisconfigured: Problem(
         "This app is not set up correctly with OmniFund",
-        "OmniFund does not accept this app's own credentials or settings. You can do nothing "
-        "about it.",
+        "OmniFund does not accept this app's own credentials or settings. It is not your mistake, "
+        "and you cannot mend it.",
         APP,
         "Give the reference below to whoever runs this app.",
     ),
@@ -94,13 +106,13 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     ),
     errors.OmniFundUnavailable: Problem(
         "OmniFund cannot be reached right now",
-        "Nothing is lost: you stay signed in here.",
+        "It may be down, or somebody is working on it. Nothing has changed in your account.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundTooSlow: Problem(
         "OmniFund took too long to answer",
-        "What OmniFund did with the request is not known, so it is not sent a second time.",
+        "Whether it did what it was asked for is not known, so it was not asked a second time.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
@@ -112,14 +124,14 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         "Wait a moment, then try again.",
     ),
     errors.StoreUnavailable: Problem(
-        "Sign-ins cannot be looked up right now",
-        "The app cannot reach its own store. You have not been signed out.",
+        "This app cannot look up your sign-in right now",
+        "It cannot reach the place where it keeps sign-ins. You have not been signed out.",
         APP,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundNonsense: Problem(
         "OmniFund's answer could not be read",
-        "OmniFund sent something that this app does not understand.",
+        "It sent something that this app does not understand, so this app believed none of it.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
@@ -189,6 +201,10 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     getattr(log, level)(
         "page:error:shown", status=error.status, kind=type(error).__name__, message=str(error)
     )
+    _look_who_is_here(error)
+    says_so = isinstance(error, errors.StoreUnavailable)
+    if visitor.is_known() and (signing_in or isinstance(error, errors.Unavailable)) and not says_so:
+        problem = problem._replace(sentence=f"{problem.sentence} {STILL_SIGNED_IN}")
     detail = None
     if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
         detail = f"OmniFund's error code: {error.code}"
@@ -196,11 +212,18 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     return render(
         problem,
         error.status,
-        action=_way_on(signing_in),
+        actions=_ways_on(error, signing_in),
         detail=detail,
         retry_after=retry_after,
         cause=f"{type(error).__name__}: {error}",
     )
+
+
+def _look_who_is_here(error: errors.OmniFundError) -> None:
+    """Find out whether somebody is signed in: a failed sign-in takes nothing from them."""
+    if not isinstance(error, errors.StoreUnavailable):
+        with suppress(errors.StoreUnavailable):
+            visitor.connection()
 
 
 def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
@@ -217,7 +240,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
         return _omnifund_error(cause)
     status = error.code or 500
     problem = _HTTP_PROBLEMS.get(status, _HTTP_PROBLEMS[400 if status < 500 else 500])
-    response = render(problem, status, action=Action("To the front page", url_for("pages.landing")))
+    response = render(problem, status, actions=(_front_page(),))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -229,7 +252,7 @@ def _unexpected(error: Exception) -> BaseResponse:
     return render(
         _HTTP_PROBLEMS[500],
         500,
-        action=Action("To the front page", url_for("pages.landing")),
+        actions=(_front_page(),),
         cause=type(error).__name__,
     )
 
@@ -238,7 +261,7 @@ def render(
     problem: Problem,
     status: int,
     *,
-    action: Action,
+    actions: tuple[Action, ...],
     detail: str | None = None,
     retry_after: int | None = None,
     cause: str | None = None,
@@ -248,6 +271,7 @@ def render(
     ``cause``: what developers read, shown while the inspector is on.
     """
     reference = str(g.get("request_id", ""))
+    made = trace.current()
     response: BaseResponse
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         response = jsonify(error=problem.headline, detail=problem.sentence, reference=reference)
@@ -256,12 +280,12 @@ def render(
             render_template(
                 "error.html",
                 **problem._asdict(),
+                actions=actions,
                 status=status,
-                action=action,
                 detail=detail,
                 reference=reference,
                 cause=cause if integration().settings.flow_inspector else None,
-                recorded=trace.current() is not None,
+                recorded=made is not None and is_worth_keeping(made),
             )
         )
     response.status_code = status
@@ -270,10 +294,21 @@ def render(
     return response
 
 
-def _way_on(signing_in: bool) -> Action:
+def _ways_on(error: errors.OmniFundError, signing_in: bool) -> tuple[Action, ...]:
+    dashboard = Action("Back to the dashboard", url_for("pages.dashboard"))
     if signing_in:
-        # Not the callback again: its attempt has been used.
-        return Action("Sign in again", url_for("sign_in.login"))
+        # Not the callback again: its attempt has been used. And where only the operator can mend
+        # something, another try would end here once more.
+        mendable = not isinstance(error, errors.ClientMisconfigured)
+        again = Action("Sign in again", url_for("sign_in.login")) if mendable else _front_page()
+        return (again, dashboard) if visitor.is_known() else (again,)
     if request.method == "GET":
-        return Action("Try again", request.full_path.rstrip("?"))
-    return Action("Back to the dashboard", url_for("pages.dashboard"))
+        again = Action("Try again", request.full_path.rstrip("?"))
+        # The way out must not be the page that has just failed.
+        is_out = visitor.is_known() and request.endpoint != "pages.dashboard"
+        return (again, dashboard) if is_out else (again,)
+    return (dashboard,)
+
+
+def _front_page() -> Action:
+    return Action("To the front page", url_for("pages.landing"))

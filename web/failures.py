@@ -22,7 +22,11 @@ class Way(Enum):
 
 
 class Card(NamedTuple):
-    """One failure. The texts are whole sentences for a person."""
+    """One failure.
+
+    ``stands_for`` is a sentence for a person; ``careless`` and ``ours`` go on where "A careless
+    client" and "This app" begin.
+    """
 
     id: str
     title: str
@@ -32,6 +36,16 @@ class Card(NamedTuple):
     proof: str
     way: Way
     faults: tuple[str, ...] = ()
+
+    @property
+    def needs_session(self) -> bool:
+        """Whether the visitor has to be signed in first."""
+        return self.way in _SIGNED_IN
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the page that follows belongs to a conversation that can be looked at."""
+        return self.way not in _SAID_ELSEWHERE
 
 
 class Group(NamedTuple):
@@ -43,10 +57,12 @@ class Group(NamedTuple):
 
     @property
     def needs_session(self) -> bool:
-        """Whether the visitor has to be signed in first."""
-        return all(card.way in _SIGNED_IN for card in self.cards)
+        """Whether every card needs a visitor who is signed in."""
+        return all(card.needs_session for card in self.cards)
 
 
+# With Redis away nothing is said; the five tabs have a conversation each.
+_SAID_ELSEWHERE: Final = frozenset({Way.STORE, Way.TABS})
 _SIGNED_IN: Final = frozenset({Way.PAGE, Way.TABS, Way.REPLAYED, Way.STORE})
 
 
@@ -60,7 +76,7 @@ GROUPS: Final = (
                 "The merchant presses Deny",
                 "Somebody reads the consent page and decides against it.",
                 "answers 500, because there is no code to exchange.",
-                "The app says so, keeps what was there before and offers another try.",
+                "says so, keeps what was there before and offers another try.",
                 "tests/flow/test_sign_in.py::test_a_denial_is_explained_and_changes_nothing_else",
                 Way.SIGN_IN,
                 ("deny",),
@@ -71,7 +87,7 @@ GROUPS: Final = (
                 "Somebody lures you to a callback with their own code, to have you work in their "
                 "account.",
                 "exchanges the code, and you are signed in as somebody else.",
-                "The app refuses before it looks at anything else, and asks OmniFund nothing.",
+                "refuses before it looks at anything else, and asks OmniFund nothing.",
                 "tests/flow/test_sign_in.py::test_another_browser_cannot_use_a_callback",
                 Way.FORGED,
             ),
@@ -86,7 +102,7 @@ GROUPS: Final = (
                 "The code is too old",
                 "The way back took longer than the thirty seconds that a code lives.",
                 "answers 500, or tries the same code again.",
-                "The app says that the sign-in has to be started again. Nothing else is lost.",
+                "says that the sign-in has to be started again. Nothing else is lost.",
                 "tests/faults/test_gateway.py::test_each_error_code_means_one_thing",
                 Way.SIGN_IN,
                 ("code_expired",),
@@ -96,7 +112,7 @@ GROUPS: Final = (
                 "The code has been used",
                 "A proxy or an impatient client has sent it before.",
                 "shows the merchant OmniFund's raw error.",
-                "The app sends a code once, ever; here it says to start again.",
+                "sends a code once, ever; here it says to start again.",
                 "tests/faults/test_sign_in.py::"
                 "test_twenty_identical_callbacks_at_once_are_one_token_request_and_one_session",
                 Way.SIGN_IN,
@@ -107,8 +123,7 @@ GROUPS: Final = (
                 "The redirect URI does not match",
                 "The address in OmniFund's portal was changed, or has a slash too many.",
                 "blames the merchant.",
-                "The app says that it is the app's own mistake, and logs an error for its "
-                "operators.",
+                "says that it is its own mistake, and logs an error for its operators.",
                 "tests/faults/test_gateway.py::test_each_error_code_means_one_thing",
                 Way.SIGN_IN,
                 ("redirect_uri_mismatch",),
@@ -118,7 +133,7 @@ GROUPS: Final = (
                 "The client secret is wrong",
                 "The secret was replaced in the portal and not in the deployment.",
                 "signs everybody out, or loops between login and callback.",
-                "The app names its own side and keeps every session.",
+                "names its own side and keeps every session.",
                 "tests/faults/test_sign_in.py::"
                 "test_a_failed_exchange_is_one_clear_page_and_keeps_the_session_before",
                 Way.SIGN_IN,
@@ -129,7 +144,7 @@ GROUPS: Final = (
                 "OmniFund has an error",
                 "A fault inside OmniFund.",
                 "tries again at once, with a code that may be spent.",
-                "The app tries nothing again by itself and says that OmniFund cannot be reached.",
+                "tries nothing again by itself and says that OmniFund cannot be reached.",
                 "tests/faults/test_gateway.py::test_429_and_5xx_are_not_tried_again",
                 Way.SIGN_IN,
                 ("token_500",),
@@ -139,7 +154,7 @@ GROUPS: Final = (
                 "OmniFund is being maintained",
                 "A planned stop, announced with Retry-After.",
                 "ignores the announcement and hammers.",
-                "The app passes Retry-After on to the browser.",
+                "passes Retry-After on to the browser.",
                 "tests/faults/test_gateway.py::test_retry_after_is_honoured",
                 Way.SIGN_IN,
                 ("token_503",),
@@ -149,8 +164,8 @@ GROUPS: Final = (
                 "OmniFund says nothing",
                 "A connection that stands while nobody answers.",
                 "waits for ever, until every worker waits.",
-                "The app gives up after the read time-out, and does not send the code again: "
-                "what OmniFund did with it is unknown.",
+                "gives up after the read time-out, and does not send the code again: what OmniFund "
+                "did with it is unknown.",
                 "tests/faults/test_gateway.py::"
                 "test_a_time_out_after_sending_is_ambiguous_and_never_sent_again",
                 Way.SIGN_IN,
@@ -161,7 +176,7 @@ GROUPS: Final = (
                 "OmniFund sends a byte now and then",
                 "A broken proxy, or somebody who wants to hold every worker.",
                 "never notices: each byte resets its time-out.",
-                "The app has a deadline for the whole answer, fifteen seconds.",
+                "has a deadline for the whole exchange too: fifteen seconds, whatever comes.",
                 "tests/faults/test_transport.py::test_dripping_bytes_are_cut_at_the_total_deadline",
                 Way.SIGN_IN,
                 ("token_drip",),
@@ -171,7 +186,7 @@ GROUPS: Final = (
                 "HTML instead of JSON",
                 "A load balancer's error page with status 200.",
                 "answers 500 with a JSON parser's traceback.",
-                "The app looks at status, content type and form before it believes anything.",
+                "looks at status, content type and form before it believes anything.",
                 "tests/faults/test_gateway.py::"
                 "test_no_misbehaviour_is_taken_for_a_token_and_each_is_asked_for_once",
                 Way.SIGN_IN,
@@ -182,7 +197,7 @@ GROUPS: Final = (
                 "A token without a type",
                 "A server that has left out what RFC 6749 requires.",
                 "stores it, and fails later and elsewhere.",
-                "The app refuses the token on receipt.",
+                "refuses the token on receipt.",
                 "tests/faults/test_gateway.py::"
                 "test_a_token_that_cannot_be_used_is_refused_on_receipt",
                 Way.SIGN_IN,
@@ -193,7 +208,7 @@ GROUPS: Final = (
                 "The token endpoint redirects",
                 "A hijacked or misconfigured address.",
                 "follows, and hands code and client secret to another host.",
-                "The app follows no redirect. The other host gets nothing.",
+                "follows no redirect. The other host gets nothing.",
                 "tests/faults/test_transport.py::"
                 "test_redirects_are_not_followed_and_the_other_host_gets_nothing",
                 Way.SIGN_IN,
@@ -210,7 +225,7 @@ GROUPS: Final = (
                 "The access token has expired",
                 "An hour has passed, or OmniFund has withdrawn the token.",
                 "shows an error, or signs you out.",
-                "The app refreshes once, asks again, and you see your customers.",
+                "refreshes once, asks again, and you see your customers.",
                 "tests/flow/test_refresh.py::"
                 "test_a_refused_access_token_is_refreshed_once_and_the_request_repeated",
                 Way.PAGE,
@@ -222,7 +237,7 @@ GROUPS: Final = (
                 "A browser that restores its tabs in the morning.",
                 "refreshes five times; the first one makes the other four fail, and you are "
                 "signed out.",
-                "One request refreshes, the others wait for it, and all five are answered.",
+                "refreshes once: one request does it, the others wait, and all five are answered.",
                 "tests/faults/test_refresh.py::"
                 "test_a_refused_access_token_is_replaced_once_for_everybody",
                 Way.TABS,
@@ -233,7 +248,7 @@ GROUPS: Final = (
                 "A refresh takes three seconds",
                 "OmniFund under load.",
                 "gives up its lock too early, and refreshes twice.",
-                "The lock outlives the slowest answer. You wait, once.",
+                "has a lock that outlives the slowest answer. You wait, once.",
                 "tests/faults/test_refresh.py::test_a_slow_provider_is_still_asked_once",
                 Way.PAGE,
                 ("access_token_expired", "refresh_slow"),
@@ -241,10 +256,10 @@ GROUPS: Final = (
             Card(
                 "refresh_revoked",
                 "The refresh token is revoked",
-                "The merchant has removed the connection in OmniFund's portal.",
+                "OmniFund has ended the connection while you were away.",
                 "loops between refresh and error, or shows 500.",
-                "The app deletes what is left and asks you to sign in, once; then you are back on "
-                "the page that you wanted.",
+                "deletes what is left and asks you to sign in, once; then you are back on the page "
+                "that you wanted.",
                 "tests/flow/test_refresh.py::"
                 "test_a_revoked_connection_ends_in_one_sign_in_that_returns_to_the_same_page",
                 Way.PAGE,
@@ -255,7 +270,7 @@ GROUPS: Final = (
                 "The callback comes a second time",
                 "Reload, Back, a double click, or a restored tab.",
                 "sends the used code again and shows an error, or worse, has it revoked.",
-                "The app recognises the attempt as finished and takes you to your dashboard.",
+                "recognises the attempt as finished and takes you to your dashboard.",
                 "tests/flow/test_sign_in.py::"
                 "test_reloading_the_callback_leads_to_the_dashboard_and_redeems_nothing",
                 Way.REPLAYED,
@@ -271,7 +286,7 @@ GROUPS: Final = (
                 "The API says 401",
                 "The token was refused without having expired.",
                 "signs you out, or refreshes in a circle.",
-                "The app refreshes once and asks once more, never twice.",
+                "refreshes once and asks once more, never twice.",
                 "tests/faults/test_refresh.py::test_a_second_401_is_shown_and_not_refreshed_again",
                 Way.PAGE,
                 ("api_401",),
@@ -281,7 +296,7 @@ GROUPS: Final = (
                 "The API says 403",
                 "Your OmniFund user may not see customers.",
                 "refreshes the token, which changes nothing.",
-                "The app says so and refreshes nothing.",
+                "says so and refreshes nothing.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -292,7 +307,7 @@ GROUPS: Final = (
                 "The API has an error",
                 "A fault inside OmniFund.",
                 "answers 500 too, as if it were its own fault.",
-                "The app says whose side it is on; you stay signed in.",
+                "says whose side it is on; you stay signed in.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -303,7 +318,7 @@ GROUPS: Final = (
                 "The API sends odd JSON",
                 "A new version of OmniFund, or a proxy that answers in its place.",
                 "shows a traceback, or an empty page as if there were no customers.",
-                "The app does not guess. It says that the answer could not be read.",
+                "does not guess. It says that the answer could not be read.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -320,8 +335,8 @@ GROUPS: Final = (
                 "Redis is silent",
                 "A fail-over, a full network, somebody at the wrong server.",
                 "hangs for minutes, or takes silence for signed out and deletes your cookie.",
-                "The app answers 503 within two seconds and leaves your cookie alone; when Redis "
-                "is back, so are you.",
+                "answers 503 within two seconds and leaves your cookie alone; when Redis is back, "
+                "so are you.",
                 "tests/web/test_every_answer.py::"
                 "test_a_silent_redis_means_503_soon_and_the_cookie_stays",
                 Way.STORE,

@@ -59,7 +59,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         made = trace.current()
-        if made is not None and not g.get("recording_kept") and _is_worth_keeping(made):
+        if made is not None and not g.get("recording_kept") and recording.is_worth_keeping(made):
             _keep(made, response)
         return response
 
@@ -68,18 +68,11 @@ def init_app(app: Flask, settings: Settings) -> None:
         trace.end()
 
 
-def _is_worth_keeping(made: Recording) -> bool:
-    """Whether there is more to tell than that a page was asked for."""
-    if _is_sign_in():
-        return bool(made.problem)
-    return any(exchange.step == "omnifund" for exchange in made.exchanges)
-
-
 def _keep(made: Recording, response: Response) -> None:
-    """Keep a page's recording in its session, and a failed sign-in's in the browser."""
+    """Keep a recording in its session; in the browser, where there is none or none any more."""
     if (incoming := incoming_exchange(made)) is not None:
         made.answer(incoming, response.status_code, dict(response.headers))
-    if _is_sign_in():
+    if made.problem and (_is_sign_in() or not visitor.is_known()):
         recording.keep_in_browser(made, response)
         return
     # Redis has failed since the page was made: the page matters more than the telling of it.
@@ -142,10 +135,10 @@ def _visitors_recordings() -> list[Recording] | None:
 # --- who holds what ----------------------------------------------------------------------------
 
 _COOKIES: Final = (
-    ("omnifund_session", "the session id: random, and all that the app needs from you"),
-    ("omnifund_attempt_", "an unfinished sign-in, sealed: state, code verifier, where to return"),
-    ("omnifund_visitor", "a form's protection before you sign in, sealed"),
-    ("omnifund_trace", "your last failed sign-in, masked and sealed, for this page"),
+    ("omnifund_session", "the session id: random, and all that this app needs from you"),
+    ("omnifund_attempt_", "a sign-in of the last ten minutes: state, verifier, way back; sealed"),
+    ("omnifund_visitor", "a form's protection before you sign in; sealed"),
+    ("omnifund_trace", "the last conversation that ended without a session; masked and sealed"),
     ("omnifund_notice", "which notice to show next: one word"),
 )
 

@@ -6,8 +6,10 @@ page say what was meant to happen. Local OmniFund is spoken to over HTTP, as any
 
 from __future__ import annotations
 
+import ast
 import os
 import secrets
+import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +20,11 @@ from flask import Blueprint, Flask, Response, abort, g, redirect, render_templat
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
+from omnifund import trace
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable
-from web import sign_in, visitor
+from omnifund.trace import Frame
+from web import security, sign_in, visitor
+from web.conversation import Source
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.failures import CARDS, GROUPS, Card, Way
 from web.integration import integration
@@ -42,23 +47,39 @@ def init_app(app: Flask, settings: Settings) -> None:
     if settings.omnifund_environment != "local":
         return
     app.register_blueprint(blueprint)
-    app.context_processor(lambda: {"lab_card": _card_to_explain()})
-    app.after_request(_forget_explained)
+    app.context_processor(_explanation)
+    app.after_request(_follow)
 
 
 @blueprint.get("/lab")
 def lab() -> BaseResponse | str:
-    """Every failure as a card."""
-    if (origin := sign_in.other_loopback_origin()) is not None:
-        return redirect(f"{origin}{url_for('lab.lab')}?{sign_in.MOVED}=1")
-    g.lab_explained = True
-    # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    g.form_action = _origin(integration().settings.omnifund_base_url)
-    return render_template(
+    """Every failure as a card. ``ran`` and ``show``: which one has just run, and its recording."""
+    return _page(
         "lab.html",
         groups=GROUPS,
+        ran=request.args.get("ran", ""),
+        recording_id=request.args.get("show", ""),
+    )
+
+
+@blueprint.get("/lab/<card_id>")
+def show(card_id: str) -> BaseResponse | str:
+    """One card, with the test that proves it."""
+    card = CARDS.get(card_id) or abort(404)
+    return _page("lab_card.html", card=card, source=proof_source(card.proof))
+
+
+def _page(template: str, **values: object) -> BaseResponse | str:
+    if (origin := sign_in.other_loopback_origin()) is not None:
+        return redirect(f"{origin}{request.path}?{sign_in.MOVED}=1")
+    g.lab_explained = True
+    # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
+    security.allow_form_action(_origin(integration().settings.omnifund_base_url))
+    return render_template(
+        template,
         connected=visitor.connection() is not None,
         can_pause_store=integration().settings.demo_control is not None,
+        **values,
     )
 
 
@@ -143,20 +164,35 @@ def _tell(control: Path, word: bytes) -> None:
 # --- the explanation on the page that follows -------------------------------------------------
 
 
-def _card_to_explain() -> Card | None:
-    """Return the card that led to this page, once."""
+def _explanation() -> dict[str, object]:
+    """Return the card that led to this page, once, and which recording tells what happened."""
+    card, recording_id = _pressed()
+    if card is None or g.get("lab_explained"):
+        return {"lab_card": None}
+    g.lab_explained = True
+    return {"lab_card": card, "lab_shown": recording_id or g.request_id}
+
+
+def _follow(response: Response) -> Response:
+    """Forget a card that has been explained; otherwise remember where its story was told.
+
+    What a card leads to may be over before there is a page: the page that follows then belongs to
+    another conversation.
+    """
+    card, recording_id = _pressed()
+    if card is None:
+        return response
+    settings, made = integration().settings, trace.current()
     if g.get("lab_explained"):
-        return None
-    card = CARDS.get(request.cookies.get(_cookie(), ""))
-    if card is not None:
-        g.lab_explained = True
-    return card
-
-
-def _forget_explained(response: Response) -> Response:
-    if g.get("lab_explained") and _cookie() in request.cookies:
-        delete_cookie(response, integration().settings, _cookie())
+        delete_cookie(response, settings, _cookie())
+    elif made is not None and not recording_id:
+        set_cookie(response, settings, _cookie(), f"{card.id}.{made.id}", max_age=STRIP_SECONDS)
     return response
+
+
+def _pressed() -> tuple[Card | None, str]:
+    card_id, _, recording_id = request.cookies.get(_cookie(), "").partition(".")
+    return CARDS.get(card_id), recording_id
 
 
 def _cookie() -> str:
@@ -166,3 +202,20 @@ def _cookie() -> str:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+# --- the proof ---------------------------------------------------------------------------------
+
+
+def proof_source(proof: str) -> Source | None:
+    """Return the test that ``proof`` names, from the files beside this app, if they are there."""
+    file, name = proof.split("::")
+    path = trace.ROOT / file
+    if not path.is_file():
+        return None
+    text = path.read_text()
+    found = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    test = next(node for node in found if node.name == name)
+    first = min([test.lineno, *(decorator.lineno for decorator in test.decorator_list)])
+    lines = textwrap.dedent("\n".join(text.splitlines()[first - 1 : test.end_lineno]))
+    return Source(Frame(file, test.lineno, name), tuple(enumerate(lines.splitlines(), first)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, request, url_for
 from jinja2 import StrictUndefined
+from markupsafe import Markup
 
 from config import Settings
 from web import static_files, visitor
@@ -28,16 +30,30 @@ def init_app(app: Flask, settings: Settings) -> None:
         "inspector": settings.flow_inspector,
         "lab": settings.omnifund_environment == "local",
         "lab_card": None,
-        "navigation": _navigation(settings),
         "static_url": static_files.init_app(app),
     }
 
     app.jinja_env.globals["url_for"] = _remembering_url_for()
+    pages = _pages(settings)
+
+    @lru_cache(maxsize=256)
+    def bar(_mounted_at: str, endpoint: str | None, signed_in: bool) -> Markup:
+        # The same for everybody, so it is made once for each page and not for each visit.
+        template = app.jinja_env.get_template("_bar.html")
+        return Markup(  # noqa: S704 - Jinja has escaped it
+            template.render(**context, pages=pages, endpoint=endpoint, signed_in=signed_in)
+        )
 
     @app.context_processor
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not ask a Redis that has just failed.
-        return {**context, "signed_in": visitor.is_known(), "clock_ahead": _clock_ahead()}
+        signed_in = visitor.is_known()
+        return {
+            **context,
+            "bar": bar(request.environ.get("SCRIPT_NAME", ""), request.endpoint, signed_in),
+            "signed_in": signed_in,
+            "clock_ahead": _clock_ahead(),
+        }
 
 
 def _remembering_url_for() -> Callable[..., str]:
@@ -62,7 +78,7 @@ def _clock_ahead() -> float | None:
     return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
 
 
-def _navigation(settings: Settings) -> tuple[tuple[str, str], ...]:
+def _pages(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return the endpoints and labels of the header's links."""
     pages = [
         ("pages.dashboard", "Dashboard"),

@@ -21,6 +21,7 @@ class Notice(NamedTuple):
 
     title: str
     text: str
+    is_good: bool = True
 
 
 NOTICES: Final = {
@@ -33,12 +34,14 @@ NOTICES: Final = {
     "connection_ended": Notice(
         "You were asked to sign in again",
         "OmniFund no longer accepted the earlier connection, so it was removed.",
+        is_good=False,
     ),
 }
 
 
 def init_app(app: Flask) -> None:
-    """Forget a notice once it has been shown."""
+    """Show a notice on whatever page comes next, and forget it then."""
+    app.jinja_env.globals["take_notice"] = take
     app.after_request(_forget_shown)
 
 
@@ -51,7 +54,8 @@ def notify(response: BaseResponse, word: str) -> None:
 def take() -> Notice | None:
     """Return the notice to show on this page, if any."""
     notice = NOTICES.get(request.cookies.get(_cookie(), ""))
-    g.notice_shown = notice is not None
+    if notice is not None:
+        g.notice_shown = True
     return notice
 
 

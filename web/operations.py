@@ -197,14 +197,15 @@ class EventLog:
 # --- every request ---------------------------------------------------------------------------
 
 
-def init_app(app: Flask, events: EventLog) -> None:
+def init_app(app: Flask, settings: Settings, events: EventLog) -> None:
     """Give every request an id, and log and count it when it is answered."""
+    has_proxy = settings.trusted_proxies > 0
     app.extensions["omnifund_events"] = events
     app.register_blueprint(blueprint)
 
     @app.before_request
     def begin() -> None:
-        g.request_id = _request_id()
+        g.request_id = (_proxys_request_id() if has_proxy else None) or secrets.token_hex(8)
         g.started = time.perf_counter()
 
     @app.after_request
@@ -222,13 +223,9 @@ def init_app(app: Flask, events: EventLog) -> None:
         return response
 
 
-def _request_id() -> str:
-    """The proxy's id of this request, if there is a proxy to believe; else a new one."""
-    if integration().settings.trusted_proxies > 0:
-        given = request.headers.get("X-Request-ID", "")
-        if _REQUEST_ID.fullmatch(given):
-            return given
-    return secrets.token_hex(8)
+def _proxys_request_id() -> str | None:
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    return given if _REQUEST_ID.fullmatch(given) else None
 
 
 # --- health and metrics ----------------------------------------------------------------------

@@ -29,7 +29,7 @@ MAX_PAGE: Final = 1_000_000
 def landing() -> str:
     """What this is, and the way in."""
     visitor.connection()
-    return render_template("landing.html", notice=notices.take())
+    return render_template("landing.html")
 
 
 @blueprint.get("/dashboard")
@@ -42,11 +42,7 @@ def dashboard(connection: Connection) -> str:
     except (Unavailable, OmniFundNonsense, ClientMisconfigured):
         # This page is about the connection; it can say that the token has expired.
         record = connection.record
-    return render_template(
-        "dashboard.html",
-        connection=_connection_view(connection, record.token),
-        notice=notices.take(),
-    )
+    return render_template("dashboard.html", connection=_connection_view(connection, record.token))
 
 
 @blueprint.get("/customers")

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from flask import Request, g
+from flask import Request, g, request
 from werkzeug.wrappers import Response
 
 from omnifund import trace
@@ -86,6 +86,14 @@ def sign_in_commands(sid: str, next_path: str, seconds: int) -> list[Command]:
     g.recording_kept = True
     sealed = _seal(parts, recording, secret=sid, name=key(sid))
     return [("RPUSH", key(sid), sealed), ("EXPIRE", key(sid), seconds)]
+
+
+def is_worth_keeping(recording: Recording) -> bool:
+    """Whether there is more to tell than that a page was asked for."""
+    if request.blueprint == "sign_in":
+        # A callback without a problem that is not kept yet: one that came a second time.
+        return bool(recording.problem) or request.endpoint == "sign_in.callback"
+    return any(exchange.step == "omnifund" for exchange in recording.exchanges)
 
 
 def incoming_exchange(recording: Recording) -> Exchange | None:

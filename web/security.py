@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from flask import Flask, Response, abort, g, request
+from flask import Flask, abort, request
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
@@ -13,9 +13,13 @@ from werkzeug.sansio.utils import host_is_trusted
 from config import Settings
 from web import visitor
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 _csrf: Final = CSRFProtect()
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 MAX_FORM_BYTES: Final = 64 * 1024
 
@@ -35,8 +39,8 @@ _CONTENT_SECURITY_POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+_FORM_ACTION: Final = "omnifund.form_action"
 _HEADERS: Final = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
@@ -59,12 +63,16 @@ def init_app(app: Flask, settings: Settings) -> None:
         # What counts is the random token in the session. The signature around it adds nothing, and
         # with SECRET_KEY machines in the middle of a key rotation would refuse each other's forms.
         WTF_CSRF_SECRET_KEY="signature-only",
+        # Asked here instead, and not at all for the methods that change nothing.
+        WTF_CSRF_CHECK_DEFAULT=False,
     )
-    _csrf.init_app(app)
-    app.jinja_env.globals["csrf_token"] = visitor.csrf_token
     if settings.allowed_hosts:
         app.before_request(_check_host(settings.allowed_hosts))
-    app.after_request(_add_headers(settings))
+    _csrf.init_app(app)
+    app.before_request(_check_form)
+    # Flask-WTF's own is in every page's context too, which goes before Jinja's globals.
+    app.context_processor(lambda: {"csrf_token": visitor.csrf_token})
+    app.wsgi_app = _SecurityHeaders(app.wsgi_app, settings)  # type: ignore[method-assign]  # as Flask documents it
     if (proxies := settings.trusted_proxies) > 0:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Werkzeug documents it
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies
@@ -91,21 +99,40 @@ def _check_host(allowed: tuple[str, ...]) -> Callable[[], None]:
     return check_host
 
 
-def _add_headers(settings: Settings) -> Callable[[Response], Response]:
-    headers = list(_HEADERS.items())
-    if settings.secure_cookies:
-        headers.append(
-            ("Strict-Transport-Security", f"max-age={_ONE_YEAR}; includeSubDomains"),
-        )
+def _check_form() -> None:
+    if request.method not in _SAFE_METHODS:
+        _csrf.protect(apply_exemptions=True)
 
-    def add_headers(response: Response) -> Response:
-        response.headers.extend(headers)
-        if (elsewhere := g.get("form_action")) is not None:
-            policy = _CONTENT_SECURITY_POLICY.replace(_OWN_FORMS, f"{_OWN_FORMS} {elsewhere}")
-            response.headers["Content-Security-Policy"] = policy
-        if request.endpoint != "static":
-            response.headers["Cache-Control"] = "no-store"
-            response.headers.add("Vary", "Cookie")
-        return response
 
-    return add_headers
+def allow_form_action(origin: str) -> None:
+    """Let the forms of the page that is being made lead to ``origin`` too."""
+    request.environ[_FORM_ACTION] = origin
+
+
+class _SecurityHeaders:
+    """WSGI middleware that adds the headers to every answer, whatever has made it.
+
+    They are the same for all answers of a kind, so they are one list that is made once.
+    """
+
+    def __init__(self, app: WSGIApplication, settings: Settings) -> None:
+        self._app = app
+        self._static = list(_HEADERS.items())
+        if settings.secure_cookies:
+            self._static.append(
+                ("Strict-Transport-Security", f"max-age={_ONE_YEAR}; includeSubDomains")
+            )
+        self._dynamic = [*self._static, ("Cache-Control", "no-store"), ("Vary", "Cookie")]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        is_static = environ.get("PATH_INFO", "").startswith("/static/")
+        headers = self._static if is_static else self._dynamic
+
+        def start(status: str, own: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            policy = _CONTENT_SECURITY_POLICY
+            if (elsewhere := environ.get(_FORM_ACTION)) is not None:
+                policy = policy.replace(_OWN_FORMS, f"{_OWN_FORMS} {elsewhere}")
+            complete = [*own, ("Content-Security-Policy", policy), *headers]
+            return start_response(status, complete, exc_info)
+
+        return self._app(environ, start)

@@ -9,10 +9,12 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import LOOPBACK_HOSTS
+from omnifund import trace
 from omnifund.attempts import Attempt, Claim
 from omnifund.callback import read, state_of
 from omnifund.errors import AttemptInvalid, GrantRejected
 from omnifund.events import Event
+from omnifund.trace import Check
 from web import recording, visitor
 from web.integration import integration
 from web.next_path import safe_next_path
@@ -148,6 +150,7 @@ def _repeated(handle: str | None) -> BaseResponse:
     """
     if handle is None:
         raise AttemptInvalid("the sign-in attempt has been used")
+    trace.checked(Check.ATTEMPT_FINISHED)
     if visitor.connection() is None:
         visitor.resume(handle)
     integration().observe(Event.SIGN_IN_REPEATED)

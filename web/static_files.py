@@ -2,6 +2,7 @@
 
 ``static/app.css`` is served as ``/static/app.css`` and as ``/static/app.<hash>.css``. Pages link to
 the second; another content has another address, so nobody ever has to ask whether it has changed.
+A font has the version in its own name, and keeps it: stylesheets know it by that name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 _ONE_YEAR: Final = 365 * 24 * 3600
 _HASH_LENGTH: Final = 12
+_FONT: Final = ".woff2"
 
 
 class StaticFile(NamedTuple):
@@ -58,13 +60,16 @@ def init_app(app: Flask) -> Callable[[str], str]:
 
     # In place of Flask's own, which reads the disk each time and compresses nothing.
     app.view_functions["static"] = static
+    # Browsers ask for it wherever a page names no icon of its own, as JSON does not.
+    app.add_url_rule("/favicon.ico", "static", defaults={"filename": "favicon.ico"})
     # Below whatever path a proxy mounts the app, as url_for does it.
     return lambda name: request.environ.get("SCRIPT_NAME", "") + addresses[name]
 
 
 def _read(path: Path) -> StaticFile:
     plain = path.read_bytes()
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    guessed = "font/woff2" if path.suffix == _FONT else mimetypes.guess_type(path.name)[0]
+    kind = guessed or "application/octet-stream"
     is_text = kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript")
     packed = gzip.compress(plain, 9, mtime=0) if is_text else None
     return StaticFile(
@@ -77,4 +82,6 @@ def _read(path: Path) -> StaticFile:
 
 def _hashed_name(name: str, etag: str) -> str:
     path = PurePosixPath(name)
+    if path.suffix == _FONT:
+        return name
     return str(path.with_name(f"{path.stem}.{etag}{path.suffix}"))

@@ -149,6 +149,8 @@ def test_429_and_5xx_are_not_tried_again(provider: ScriptedProvider, status: int
         ("-1", 5, 5),
         (None, 5, 5),
     ],
+    # The date's own text would be another one in each process that runs tests.
+    ids=["seconds", "spaces", "too long", "date", "past", "word", "negative", "none"],
 )
 def test_retry_after_is_honoured(
     provider: ScriptedProvider, header: str | None, low: int, high: int

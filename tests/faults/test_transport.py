@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -233,6 +235,67 @@ def test_a_connection_that_broke_is_not_used_again() -> None:
             post(transport)
         assert post(transport).body == b'{"a": 1}'
         assert provider.connections == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+    ],
+    ids=["length", "no length", "HTTP/1.0"],
+)
+def test_an_answer_that_ends_its_connection_is_whole_and_the_next_one_gets_another(
+    answer: bytes,
+) -> None:
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.sends(answer))
+        transport = Transport(provider.url)
+        for count in (1, 2):
+            assert post(transport).body == b"{}"
+            assert provider.connections == count
+
+
+def test_a_chunked_answer_is_put_together_and_its_connection_kept() -> None:
+    def chunked(_request: kit.Request, wire: kit.Wire) -> bool:
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.send(b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")
+        return True
+
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", chunked)
+        transport = Transport(provider.url)
+        assert [post(transport).body for _ in range(3)] == [b"{}"] * 3
+        assert provider.connections == 1
+
+
+def test_only_so_many_idle_connections_are_kept() -> None:
+    with ScriptedProvider() as provider, TcpProxy(provider.port) as network:
+        release = threading.Event()
+        held = [kit.hold(release, kit.json_answer({}))] * 6
+        provider.on("POST", "/token", *held, kit.json_answer({}))
+        transport = Transport(f"http://localhost:{network.port}", connections=2)
+        with ThreadPoolExecutor(6) as pool:
+            answers = [pool.submit(post, transport) for _ in range(6)]
+            provider.wait_for("/token", 6)
+            release.set()
+            assert all(answer.result().status == 200 for answer in answers)
+        wait_until(lambda: network.open_connections == 2, what="the others to be closed")
+        assert post(transport).status == 200
+        assert network.connections == 6
+
+
+def test_a_pause_between_requests_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is each exchange's own, also on a connection that is older than it."""
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.json_answer({}))
+        transport = Transport(provider.url, total_timeout=5, connect_timeout=1, read_timeout=1)
+        post(transport)
+        before = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: before() + 60)
+        assert post(transport).status == 200
+        assert provider.connections == 1
 
 
 @pytest.mark.parametrize("breaking", [TcpProxy.cut, TcpProxy.reset])

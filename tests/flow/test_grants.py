@@ -13,6 +13,7 @@ from omnifund.errors import ClientMisconfigured, GrantRejected, OmniFundError
 from omnifund.gateway import Gateway
 from omnifund.token import Token
 from omnifund.transport import Transport
+from tests.local_omnifund.visitor import Visitor, form_to
 from tests.support.stack import Stack, query_of
 
 UNKNOWN_TOKEN = (
@@ -174,8 +175,10 @@ def test_a_misconfigured_client_keeps_sessions_and_says_so(stack: Stack) -> None
     person = stack.person()
     person.sign_in()
     callback = person.authorize()
-    parts = stack.app.extensions["omnifund"]
-    parts.gateway._client_secret = "rotated-at-omnifund"
+    path = f"/profile/api-access/{stack.settings.omnifund_client_id}"
+    with Visitor(stack.omnifund_url) as developer:
+        developer.sign_in()
+        developer.submit(form_to(developer.get(path), path + "/deactivate"))
     answer = person.get(callback)
     assert answer.status_code == 502
     assert "not set up correctly" in answer.text

@@ -294,6 +294,7 @@ def test_what_makes_no_sense_is_refused_in_words(
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
         {"Sec-Fetch-Site": "same-site"},
     ],
 )

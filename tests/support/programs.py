@@ -77,7 +77,14 @@ def node(script: Path) -> list[str]:
         fcntl.flock(wanted, fcntl.LOCK_EX)
         if not installed.exists() or installed.stat().st_mtime < os.fstat(wanted.fileno()).st_mtime:
             subprocess.run(
-                [str(_NODE), str(_NPM), "ci", "--loglevel=error", "--no-progress"],
+                [
+                    str(_NODE),
+                    str(_NPM),
+                    "ci",
+                    "--loglevel=error",
+                    "--no-progress",
+                    "--ignore-scripts",
+                ],
                 cwd=script.parent,
                 env={**os.environ, "PATH": f"{_NODE.parent}:{os.environ['PATH']}"},
                 stdout=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ import requests
 from omnifund.errors import SignInRequired
 from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
+from web.errors import STILL_SIGNED_IN
 
 PATHS = [
     "/",
@@ -139,6 +140,29 @@ def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
     (line,) = [each for each in printed if "page:error:unexpected" in each]
     assert reference in line
     assert "nobody may read this" in line
+
+
+def test_a_failed_sign_in_leaves_an_earlier_session_in_view(person: Person) -> None:
+    person.sign_in()
+    page = person.get(person.authorize(answer="rejected"))
+    assert page.status_code == 403
+    assert STILL_SIGNED_IN in page.text
+    assert 'href="/dashboard">Back to the dashboard' in page.text
+    assert person.get("/dashboard").status_code == 200
+    stranger = person.stack.person()
+    page = stranger.get(stranger.authorize(answer="rejected"))
+    assert STILL_SIGNED_IN not in page.text
+    assert 'href="/dashboard"' not in page.text
+
+
+def test_a_notice_stands_on_the_very_next_page_and_on_no_other(person: Person) -> None:
+    person.sign_in()
+    person.press("/dashboard", "/token/refresh")
+    assert "Tokens refreshed" in person.get("/customers").text
+    assert "Tokens refreshed" not in person.get("/dashboard").text
+    person.press("/dashboard", "/token/refresh")
+    assert "Tokens refreshed" in person.get("/no-such-page").text
+    assert "Tokens refreshed" not in person.get("/dashboard").text
 
 
 def test_programs_get_errors_as_json(person: Person) -> None:

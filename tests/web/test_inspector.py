@@ -201,6 +201,23 @@ def test_signing_out_removes_it(person: Person) -> None:
         assert client.keys("omnifund:{*") == []
 
 
+def test_an_error_page_leads_to_its_conversation_and_to_none_where_nothing_was_said(
+    person: Person,
+) -> None:
+    person.sign_in()
+    person.stack.clock.advance(3600)
+    faults = f"{person.stack.omnifund_url}/faults"
+    person.post(faults, data={"id": "token_500", "scope": "all", "times": "0"})
+    page = person.get("/customers")
+    assert page.status_code == 503
+    assert f'href="/inspector?show={page.headers["X-Request-ID"]}"' in page.text
+    # A refresh that has just failed is not tried again at once.
+    page = person.get("/customers")
+    assert page.status_code == 503
+    assert "a refresh has just failed" in page.text
+    assert "/inspector?show=" not in page.text
+
+
 @pytest.mark.parametrize("value", [b"", b"x", b"\x80\x04.", b"cos\nsystem\n(S'true'\ntR."])
 def test_a_recording_that_was_altered_is_left_out(person: Person, value: bytes) -> None:
     """D4"""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import re
+from pathlib import Path
+
 import pytest
 from werkzeug.test import Client
 
 from app import create_app
+from omnifund import trace
+from omnifund.trace import Check
 from tests.support.rig import rig
-from tests.support.stack import Person, Stack, app_settings, running_stack
+from tests.support.stack import Person, Stack, app_settings, forms, running_stack
+from web.failures import CARDS, Card
+from web.lab import proof_source
 
 
 @pytest.mark.parametrize("path", ["/lab", "/lab/five-tabs", "/lab/deny"])
@@ -24,9 +32,12 @@ def test_outside_local_there_is_no_lab(redis_url: str, path: str) -> None:
     assert client.post(path).status_code in (400, 404)
 
 
-def test_its_page_alone_may_lead_a_form_to_omnifund(stack: Stack, person: Person) -> None:
+@pytest.mark.parametrize("path", ["/lab", "/lab/deny"])
+def test_its_pages_alone_may_lead_a_form_to_omnifund(
+    stack: Stack, person: Person, path: str
+) -> None:
     """G3"""
-    lab = person.get("/lab").headers["Content-Security-Policy"]
+    lab = person.get(path).headers["Content-Security-Policy"]
     assert f"form-action 'self' {stack.omnifund_url};" in lab
     assert (
         lab.replace(f" {stack.omnifund_url}", "")
@@ -51,6 +62,60 @@ def test_a_card_that_needs_a_connection_asks_a_stranger_to_sign_in(person: Perso
     assert answer.headers["Location"].startswith("/login?next=")
 
 
+def test_a_card_shows_the_test_that_proves_it_from_the_files_beside_the_app(
+    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = person.get("/lab/deny").text
+    assert "def test_a_denial_is_explained_and_changes_nothing_else" in page
+    assert CARDS["deny"].proof in page
+    # An image for production holds no tests.
+    monkeypatch.setattr(trace, "ROOT", tmp_path)
+    page = person.get("/lab/deny").text
+    assert "comes without tests" in page
+    assert person.get("/lab/no-such-card").status_code == 404
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS.keys())
+def test_the_proof_that_a_card_names_exists(card: Card) -> None:
+    source = proof_source(card.proof)
+    assert source is not None
+    assert "def " in dict(source.lines)[source.place.line]
+
+
+def test_after_a_card_has_run_the_lab_leads_to_its_conversation(person: Person) -> None:
+    person.sign_in()
+    page = person.get(person.press("/lab", "/lab/api_500").headers["Location"])
+    back = re.search(r'href="(/lab\?ran=api_500&amp;show=([0-9a-f]+))#api_500"', page.text)
+    assert back is not None
+    lab = person.get(html.unescape(back[1])).text
+    assert f'href="/inspector?show={back[2]}"' in lab
+    assert "OmniFundUnavailable" in person.get(f"/inspector?show={back[2]}").text
+
+
+def test_the_story_of_a_revoked_connection_survives_its_session(person: Person) -> None:
+    """Its session is gone when the page that follows is shown, and so is what lay beside it."""
+    person.sign_in()
+    answer = person.press("/lab", "/lab/refresh_revoked")
+    answer = person.get(answer.headers["Location"])
+    assert answer.status_code == 302
+    person.sign_in("/customers")
+    page = person.get("/customers").text
+    assert CARDS["refresh_revoked"].ours in page
+    (shown,) = re.findall(r'href="/inspector\?show=([0-9a-f]+)"', page)
+    assert "invalid_grant" in person.get(f"/inspector?show={shown}").text
+
+
+def test_a_callback_that_comes_again_is_told_too(person: Person) -> None:
+    person.sign_in()
+    again = person.press("/lab", "/lab/callback_replayed").headers["Location"]
+    callback = person.get(again).headers["Location"]
+    page = person.get(person.get(callback).headers["Location"]).text
+    (shown,) = re.findall(r'href="/inspector\?show=([0-9a-f]+)"', page)
+    conversation = person.get(f"/inspector?show={shown}").text
+    assert "Sign-in, repeated" in conversation
+    assert Check.ATTEMPT_FINISHED.text in conversation
+
+
 def test_an_omnifund_without_switches_is_said_so(redis_url: str) -> None:
     with rig(redis_url) as app:
         merchant = app.merchant()
@@ -72,16 +137,17 @@ def test_whoever_came_by_the_other_name_of_this_machine_is_sent_over(
 ) -> None:
     """A7"""
     port = stack.settings.app_port
-    answer = person.browser.get(f"http://127.0.0.1:{port}/lab", allow_redirects=False, timeout=5)
-    assert answer.headers["Location"] == f"http://localhost:{port}/lab?moved=1"
+    for path in ("/lab", "/lab/deny"):
+        here = f"http://127.0.0.1:{port}{path}"
+        answer = person.browser.get(here, allow_redirects=False, timeout=5)
+        assert answer.headers["Location"] == f"http://localhost:{port}{path}?moved=1"
     moved = f"http://127.0.0.1:{port}/lab?moved=1"
     assert person.browser.get(moved, allow_redirects=False, timeout=5).status_code == 200
 
 
 def test_without_the_demos_launcher_redis_is_not_offered_to_be_stopped(person: Person) -> None:
     person.sign_in()
-    page = person.get("/lab").text
-    assert "/lab/redis_outage" not in page
+    assert "/lab/redis_outage" not in {form.action for form in forms(person.get("/lab"))}
     token = {"csrf_token": _csrf_token(person)}
     assert person.post("/lab/redis_outage", data=token).status_code == 404
 
@@ -103,7 +169,7 @@ def test_developers_get_the_cause_while_the_inspector_is_on(redis_url: str) -> N
             page = stack.person().get("/callback?state=x&code=y")
             assert page.status_code == 400
             assert ("AttemptInvalid" in page.text) is inspector
-            assert ('href="/inspector"' in page.text) is inspector
+            assert ('href="/inspector?show=' in page.text) is inspector
 
 
 def _csrf_token(person: Person) -> str:

@@ -16,8 +16,12 @@ def addresses(person: Person) -> list[str]:
     return sorted(set(re.findall(r"/static/[\w.-]+", person.get("/").text)))
 
 
+def is_font(address: str) -> bool:
+    return address.endswith(".woff2")
+
+
 def test_pages_link_to_names_with_the_contents_hash(person: Person) -> None:
-    found = addresses(person)
+    found = [address for address in addresses(person) if not is_font(address)]
     assert found
     for address in found:
         stem, digest, suffix = address.removeprefix("/static/").split(".")
@@ -27,6 +31,23 @@ def test_pages_link_to_names_with_the_contents_hash(person: Person) -> None:
         assert answer.status_code == 200
         assert answer.content == content
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+def test_a_font_is_kept_under_its_own_name_which_stylesheets_know(person: Person) -> None:
+    (address,) = filter(is_font, addresses(person))
+    name = address.removeprefix("/static/")
+    assert f'url("{name}")' in (ROOT / "static" / "app.css").read_text()
+    answer = person.get(address)
+    assert answer.headers["Content-Type"] == "font/woff2"
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert (ROOT / "static" / name.replace(".woff2", ".LICENSE.txt")).is_file()
+
+
+def test_there_is_an_icon_where_browsers_look_for_one(person: Person) -> None:
+    for origin in (person.stack.url, person.stack.omnifund_url):
+        answer = person.get(f"{origin}/favicon.ico")
+        assert answer.status_code == 200
+        assert answer.content.startswith(b"\x00\x00\x01\x00")
 
 
 def test_they_are_compressed_for_whoever_takes_it(person: Person) -> None:

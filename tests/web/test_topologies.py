@@ -55,9 +55,20 @@ def test_several_commands_are_one_round_trip(redis_url: str) -> None:
     store.execute(("PING",))
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("stats")["total_reads_processed"]
-        assert store.execute(("SET", "a", "1"), ("GET", "a"), ("GET", "b")) == [True, b"1", None]
+        assert store.execute(("SET", "a", "1"), ("GET", "a"), ("GET", "b")) == [b"OK", b"1", None]
         # One read for the three commands, one for this second INFO.
         assert client.info("stats")["total_reads_processed"] == before + 2
+
+
+def test_an_error_among_several_answers_is_told_and_confuses_no_later_one(redis_url: str) -> None:
+    store = Store(connect(redis_url))
+    store.execute(("SET", "word", "not a number"))
+    with pytest.raises(StoreUnavailable):
+        store.execute(("SET", "a", "1"), ("INCR", "word"), ("SET", "b", "2"))
+    with redis.Redis.from_url(redis_url) as client:
+        connections = client.info("stats")["total_connections_received"]
+        assert store.execute(("GET", "a"), ("GET", "b")) == [b"1", b"2"]
+        assert client.info("stats")["total_connections_received"] == connections
 
 
 class TestSentinel:
