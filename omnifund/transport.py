@@ -319,6 +319,9 @@ class _Connection(http.client.HTTPConnection):
 
     def is_quiet(self) -> bool:
         """Whether the idle connection is open, and has received nothing that nobody asked for."""
+        # What TLS has decrypted already is no longer in the socket that the kernel knows.
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return False
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
         return not poller.poll(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import threading
@@ -268,6 +269,27 @@ def test_a_chunked_answer_is_put_together_and_its_connection_kept() -> None:
         transport = Transport(provider.url)
         assert [post(transport).body for _ in range(3)] == [b"{}"] * 3
         assert provider.connections == 1
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_what_comes_after_an_answer_is_never_taken_for_the_next_one(
+    certificates: Certificates, secure: bool
+) -> None:
+    """D6: the next request may be another merchant's."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nanother!"
+
+    def surplus(_request: kit.Request, wire: kit.Wire) -> bool:
+        # Python reads 8,192 bytes at a time; what TLS has decrypted beyond is in no socket.
+        wire.send(answer.ljust(io.DEFAULT_BUFFER_SIZE, b"x") + forged)
+        return True
+
+    with ScriptedProvider(tls=certificates.good if secure else None) as provider:
+        provider.on("POST", "/token", surplus, kit.json_answer({"a": 1}))
+        transport = Transport(provider.url, ca_bundle=str(certificates.bundle) if secure else None)
+        assert post(transport).body == b"{}"
+        assert post(transport).body == b'{"a": 1}'
+        assert provider.connections == 2
 
 
 def test_only_so_many_idle_connections_are_kept() -> None:
