@@ -178,7 +178,7 @@ class Transport:
                 raise
             except OSError:
                 connection.connect()
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: no host can have such a name
             connection.close()
             raise OmniFundUnavailable("no connection to OmniFund", sent=False) from None
         connection.sock.settimeout(self._read_timeout)

@@ -165,10 +165,12 @@ def test_a_host_that_never_accepts_is_given_up_at_the_connect_time_out() -> None
     assert time.monotonic() - started < 2
 
 
-def test_an_unknown_host_means_unavailable() -> None:
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "no..host.invalid", "x" * 64])
+def test_an_unknown_or_impossible_host_means_unavailable(host: str) -> None:
     """C2"""
-    with pytest.raises(OmniFundUnavailable):
-        post(Transport("http://no-such-host.invalid"))
+    with pytest.raises(OmniFundUnavailable) as caught:
+        post(Transport(f"http://{host}"))
+    assert caught.value.sent is False
 
 
 @pytest.mark.parametrize("which", ["expired", "foreign", "untrusted"])
