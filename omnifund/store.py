@@ -67,6 +67,9 @@ class Store:
             self._silence.learn(isinstance(error, RedisTimeoutError | TimeoutError))
             self._observe(Event.STORE_FAILED, reason=type(error).__name__)
             raise StoreUnavailable("Redis cannot be reached") from error
+        except BaseException:
+            self._silence.forget()
+            raise
         finally:
             self._time_round_trip(time.perf_counter() - started)
         self._silence.learn(False)
@@ -96,6 +99,10 @@ class Store:
         try:
             connection.send_packed_command(connection.pack_commands(commands))
             answers = [_answer(connection) for _ in commands]
+        except BaseException:
+            # What is still to come on it would be taken for the next command's answer.
+            connection.disconnect()
+            raise
         finally:
             pool.release(connection)
         for answer in answers:
@@ -108,7 +115,8 @@ def _answer(connection: Any) -> Any:
     # An error is one command's answer. The others' have to be read all the same, or the next one to
     # use the connection would take them for its own.
     try:
-        return connection.read_response()
+        # Sentinel's connections do not disconnect after an error unless they are told to.
+        return connection.read_response(disconnect_on_error=True)
     except ResponseError as error:
         return error
 
@@ -137,6 +145,12 @@ class _Silence:
                 return not self._is_silent
             self._is_being_asked = True
             return True
+
+    def forget(self) -> None:
+        """Let the next caller ask: this one has ended without having learned anything."""
+        with self._changed:
+            self._is_being_asked = False
+            self._changed.notify_all()
 
     def learn(self, is_silent: bool) -> None:
         if is_silent == self._is_silent and not self._is_being_asked:

@@ -16,6 +16,7 @@ import io
 import select
 import socket
 import ssl
+import threading
 import time
 import weakref
 import zlib
@@ -36,7 +37,11 @@ TOTAL_TIMEOUT: Final = 15.0
 
 USER_AGENT: Final = "omnifund-reference-integration"
 
+MAX_IDLE_SECONDS: Final = 30
+"""How long a connection is kept without being used: what is on the way may have forgotten it."""
+
 _CLOCK_CHECK_SECONDS: Final = 30
+_MOST_INTERIM_ANSWERS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Transport:
             self._make = functools.partial(
                 _Connection, url.hostname, url.port, timeout=connect_timeout
             )
-        # Lists are safe to share as long as each step is one call.
+        self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._most_idle = connections
         weakref.finalize(self, _close_all, self._idle)
@@ -142,7 +147,10 @@ class Transport:
             # What is still to come on it would be taken for the next request's answer.
             connection.close()
             raise
-        self._keep(connection)
+        if response.had_surplus:
+            connection.close()
+        else:
+            self._keep(connection)
         # A mapping in all but its type.
         answered = cast(Mapping[str, str], response.headers)
         self._compare_clocks(answered.get("Date"))
@@ -174,9 +182,7 @@ class Transport:
         try:
             try:
                 connection.connect()
-            except (TimeoutError, ssl.SSLError):
-                raise
-            except OSError:
+            except ConnectionRefusedError:
                 connection.connect()
         except (OSError, UnicodeError):  # UnicodeError: no host can have such a name
             connection.close()
@@ -185,19 +191,23 @@ class Transport:
         return connection
 
     def _pop_idle(self) -> _Connection | None:
-        try:
-            # The one that was used last: the others may grow old until OmniFund closes them.
-            return self._idle.pop()
-        except IndexError:
-            return None
+        with self._lock:
+            oldest = time.monotonic() - MAX_IDLE_SECONDS
+            while self._idle and self._idle[0].idle_since < oldest:
+                self._idle.pop(0).close()
+            # The one that was used last: the others grow old, and are closed.
+            return self._idle.pop() if self._idle else None
 
     def _keep(self, connection: _Connection) -> None:
         # http.client has closed its socket already where the server said that it would.
-        if connection.sock is not None:
+        if connection.sock is None:
+            return
+        connection.idle_since = time.monotonic()
+        with self._lock:
             if len(self._idle) < self._most_idle:
                 self._idle.append(connection)
-            else:
-                connection.close()
+                return
+        connection.close()
 
 
 def _close_all(connections: list[_Connection]) -> None:
@@ -208,7 +218,11 @@ def _close_all(connections: list[_Connection]) -> None:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+def _read(response: _DeadlineResponse, max_bytes: int) -> bytes:
+    lengths = response.headers.get_all("Content-Length", [])
+    if len(set(lengths)) > 1 or ("Transfer-Encoding" in response.headers and not response.chunked):
+        # RFC 9112 §6.3: where such a body ends nobody can tell.
+        raise OmniFundNonsense("OmniFund's answer has no clear length")
     body = bytearray()
     while chunk := response.read(max_bytes + 1 - len(body)):
         body += chunk
@@ -223,9 +237,12 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
         raise OmniFundNonsense("OmniFund's answer is compressed in an unknown way")
     # Nobody asked for compression, but some proxies do it all the same. A few kilobytes can unfold
     # to gigabytes, so unfolding stops at the limit too.
-    unfolded = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, max_bytes + 1)
+    unfolding = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    unfolded = unfolding.decompress(body, max_bytes + 1)
     if len(unfolded) > max_bytes:
         raise OmniFundNonsense("OmniFund's answer is too large")
+    if not unfolding.eof or unfolding.unused_data:
+        raise zlib.error("cut short, or followed by something else")
     return unfolded
 
 
@@ -262,11 +279,14 @@ class _DeadlineReader(io.RawIOBase):
         self._sock = sock
         self._pause = sock.gettimeout() or TOTAL_TIMEOUT
         self._deadline = deadline
+        self.has_ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.has_ended:
+            return 0
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
@@ -283,16 +303,76 @@ class _DeadlineReader(io.RawIOBase):
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_DeadlineReader(raw, sock, deadline))
+        self._reader = _DeadlineReader(self.fp.detach(), sock, deadline)
+        self.fp = io.BufferedReader(self._reader)
+        self.had_surplus = False
+        """Whether something came after the answer: the server is out of step."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # RFC 9110 §15.2: any number of interim answers may come before the answer. http.client
+        # knows only 100, and would take the answer itself for that of the next request.
+        for _ in range(_MOST_INTERIM_ANSWERS):
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # not in its stubs
+            if status >= 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("interim answers and no answer")
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]  # not in its stubs
+        if size < 0:
+            # Would be taken for "all that comes", past every limit.
+            raise http.client.HTTPException("a chunk cannot have less than no bytes")
+        return size
+
+    def _read_and_discard_trailer(self) -> None:
+        # Its number of lines has a limit there.
+        http.client.parse_headers(self.fp)
+
+    def _close_conn(self) -> None:
+        # What has been read ahead would be lost without a trace.
+        self._reader.has_ended = True
+        self.had_surplus = self.had_surplus or bool(self.fp.peek(1))
+        super()._close_conn()  # type: ignore[misc]  # not in its stubs
+
+
+def _open_socket(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
+    """Connect as ``socket.create_connection`` does, with one time limit for everything.
+
+    The host's addresses share ``timeout``; what is left of it is for the TLS handshake.
+    """
+    give_up_at = time.monotonic() + timeout
+    problem: OSError = TimeoutError("no address has answered in time")
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    for tried, (family, kind, protocol, _name, where) in enumerate(found):
+        left = give_up_at - time.monotonic()
+        if left <= 0:
+            break
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(left / (len(found) - tried))
+            sock.connect(where)
+        except OSError as error:
+            problem = error
+            sock.close()
+        else:
+            sock.settimeout(max(0.001, give_up_at - time.monotonic()))
+            return sock
+    raise problem
 
 
 class _Connection(http.client.HTTPConnection):
     """A connection of ``http.client``'s that asks within a deadline, and sends in one piece."""
 
     sock: socket.socket
+    idle_since = 0.0
     # Never connects by itself: whatever fails after `connect` may have reached OmniFund.
     auto_open = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._create_connection = _open_socket
+        self._held: list[bytes] | None = None
 
     def ask(
         self,
@@ -302,20 +382,20 @@ class _Connection(http.client.HTTPConnection):
         headers: Mapping[str, str],
         *,
         deadline: float,
-    ) -> http.client.HTTPResponse:
+    ) -> _DeadlineResponse:
         """Send a request and return its response, headers read. ``deadline``: monotonic seconds."""
         self.response_class = functools.partial(  # type: ignore[assignment]  # it is only ever called
             _DeadlineResponse, deadline=deadline
         )
         # http.client sends headers and body one after the other: two TLS records, two packets.
-        self._held: list[bytes] | None = []
+        self._held = []
         try:
             self.request(method, path, body=body, headers=dict(headers))
             whole = b"".join(self._held)
         finally:
             self._held = None
         self.send(whole)
-        return self.getresponse()
+        return cast(_DeadlineResponse, self.getresponse())
 
     def is_quiet(self) -> bool:
         """Whether the idle connection is open, and has received nothing that nobody asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import socket
 import ssl
@@ -124,8 +125,6 @@ def test_a_body_of_exactly_the_limit_is_accepted() -> None:
 
 
 def test_a_compressed_answer_that_nobody_asked_for_is_still_read() -> None:
-    import gzip
-
     body = gzip.compress(b'{"a": 1}')
     answer = answer_to(kit.raw_answer(body, headers={"Content-Encoding": "gzip"}))
     assert answer.body == b'{"a": 1}'
@@ -310,16 +309,97 @@ def test_only_so_many_idle_connections_are_kept() -> None:
         assert network.connections == 6
 
 
-def test_a_pause_between_requests_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pause", "connections"), [(20, 1), (31, 2)])
+def test_an_idle_connection_is_used_again_but_not_when_it_is_old(
+    monkeypatch: pytest.MonkeyPatch, pause: float, connections: int
+) -> None:
     """The deadline is each exchange's own, also on a connection that is older than it."""
     with ScriptedProvider() as provider:
         provider.on("POST", "/token", kit.json_answer({}))
         transport = Transport(provider.url, total_timeout=5, connect_timeout=1, read_timeout=1)
         post(transport)
         before = time.monotonic
-        monkeypatch.setattr(time, "monotonic", lambda: before() + 60)
+        monkeypatch.setattr(time, "monotonic", lambda: before() + pause)
         assert post(transport).status == 200
+        assert provider.connections == connections
+
+
+@pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+def test_an_interim_answer_is_not_the_answer(interim: bytes) -> None:
+    """D6: the answer itself would be taken for that of the next request (RFC 9110 §15.2)."""
+
+    def answer(request: kit.Request, wire: kit.Wire) -> bool:
+        wire.send(b"HTTP/1.1 " + interim + b"\r\nLink: </a>\r\n\r\n")
+        return kit.json_answer({"n": request.body.decode()})(request, wire)
+
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", answer)
+        transport = Transport(provider.url)
+        for body in ("a=1", "a=2"):
+            assert post(transport, body).body == f'{{"n": "{body}"}}'.encode()
         assert provider.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50,
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n" * 20,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + b"x" * 200_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 5000,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 30\r\n\r\n"
+        + gzip.compress(bytes(range(256)))[:30],
+    ],
+    ids=["interim", "101", "two lengths", "coding", "negative chunk", "trailers", "cut gzip"],
+)
+def test_an_answer_whose_end_cannot_be_told_is_nonsense(answer: bytes) -> None:
+    """C4, C6, D6"""
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", kit.sends(answer))
+        with pytest.raises(OmniFundNonsense):
+            post(Transport(provider.url, read_timeout=2))
+
+
+def test_a_server_that_is_out_of_step_gets_a_new_connection() -> None:
+    """D6: what came too much has been read ahead, and is in no socket any more."""
+    surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200"
+
+    def answer(_request: kit.Request, wire: kit.Wire) -> bool:
+        wire.send(surplus)
+        return True
+
+    with ScriptedProvider() as provider:
+        provider.on("POST", "/token", answer)
+        transport = Transport(provider.url)
+        for count in (1, 2):
+            assert post(transport).body == b"{}"
+            assert provider.connections == count
+
+
+def test_all_addresses_of_a_host_share_the_connect_time_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C4"""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ScriptedProvider() as good:
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        (found,) = socket.getaddrinfo("127.0.0.1", good.port, type=socket.SOCK_STREAM)
+        addresses = [(*found[:4], silent.getsockname())] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: addresses)
+        started = time.monotonic()
+        with pytest.raises(OmniFundUnavailable):
+            post(Transport(good.url, connect_timeout=0.8))
+        assert time.monotonic() - started < 1.5
+        # The last of them still gets its share.
+        addresses[-1] = found
+        good.on("POST", "/token", kit.json_answer({}))
+        assert post(Transport(good.url, connect_timeout=0.8)).status == 200
+        for each in waiting:
+            each.close()
 
 
 @pytest.mark.parametrize("breaking", [TcpProxy.cut, TcpProxy.reset])

@@ -71,8 +71,56 @@ def test_an_error_among_several_answers_is_told_and_confuses_no_later_one(redis_
         assert client.info("stats")["total_connections_received"] == connections
 
 
+def test_whoever_ends_in_the_middle_confuses_nobody(redis_url: str) -> None:
+    """D6: what a stopped worker had asked for is not taken for the next one's answer."""
+
+    class Stopped(BaseException):
+        pass
+
+    client = connect(redis_url)
+    store = Store(client)
+    store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
+    pool = client.connection_pool  # type: ignore[attr-defined]  # a stand-alone server's has one
+    connection = pool.get_connection()
+    honest = connection.read_response
+
+    def stop(**_options: object) -> None:
+        connection.read_response = honest
+        raise Stopped
+
+    connection.read_response = stop
+    pool.release(connection)
+    with redis.Redis.from_url(redis_url) as other:
+        other.execute_command("CLIENT", "PAUSE", 300)
+    with pytest.raises(Stopped):
+        store.execute(("GET", "mine"))
+    assert store.execute(("GET", "yours")) == [b"2"]
+
+
 class TestSentinel:
     """F7"""
+
+    def test_an_answer_that_came_too_late_is_not_the_next_ones(self, tmp_path: Path) -> None:
+        """F7, D6: a server that stands still for longer than anybody waits, and then goes on."""
+        with sentinel_set(tmp_path) as sentinels:
+            store = Store(connect(sentinels.url))
+            store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
+            with redis.Redis(port=sentinels.master_port()) as client:
+                client.execute_command("CLIENT", "PAUSE", 1000)
+            with pytest.raises(StoreUnavailable):
+                store.execute(("GET", "mine"))
+
+            answers: list[object] = []
+
+            def goes_on() -> bool:
+                try:
+                    answers.append(store.execute(("GET", "yours")))
+                except StoreUnavailable:
+                    return False
+                return len(answers) == 3
+
+            wait_until(goes_on, what="the server to go on")
+            assert answers == [[b"2"]] * 3
 
     def test_a_fail_over_means_a_clean_sign_in_or_none_at_all(self, tmp_path: Path) -> None:
         """F7: what was replicated is still there, and nobody gets anybody else's session."""
