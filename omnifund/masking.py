@@ -55,7 +55,10 @@ class Masker:
 
     def fields(self, pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
         """Mask parameters, or the members of a JSON object."""
-        return {short(name, 60): self._value(name, value) for name, value in [*pairs][:MAX_FIELDS]}
+        return {self._name(name): self._value(name, value) for name, value in [*pairs][:MAX_FIELDS]}
+
+    def _name(self, name: str) -> str:
+        return HIDDEN if self._repeats_a_secret(name, at_least=8) else short(name, 60)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Choose the headers that explain something, and mask them."""
@@ -99,7 +102,7 @@ class Masker:
         if not isinstance(value, str):
             return "{…}"
         if name in _HARMLESS:
-            return short(value)
+            return HIDDEN if self._repeats_a_secret(value, at_least=8) else short(value)
         if name == "error_description":
             return self._text(value)
         if name in _GUESSABLE:
@@ -113,8 +116,8 @@ class Masker:
             return HIDDEN
         return short(_LONG_WORD.sub("…", text))
 
-    def _repeats_a_secret(self, text: str) -> bool:
-        return any(secret and secret in text for secret in self._seen)
+    def _repeats_a_secret(self, text: str, *, at_least: int = 1) -> bool:
+        return any(len(secret) >= at_least and secret in text for secret in self._seen)
 
 
 def short(text: str, length: int = MAX_TEXT) -> str:

@@ -76,7 +76,9 @@ class Transport:
         url = urlsplit(base_url)
         if url.hostname is None:
             raise ValueError("the base URL names no host")
-        self.base_url = base_url
+        if url.query or url.fragment or "@" in url.netloc:
+            raise ValueError("the base URL is a scheme, a host, perhaps a port and a path")
+        self.base_url = base_url.rstrip("/")
         self.total_timeout = max(total_timeout, connect_timeout + read_timeout)
         self.clock_ahead: float | None = None
         """Seconds by which this clock is ahead of OmniFund's, by its latest ``Date`` header."""

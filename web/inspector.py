@@ -136,10 +136,11 @@ def _visitors_recordings() -> list[Recording] | None:
 
 _COOKIES: Final = (
     ("omnifund_session", "the session id: random, and all that this app needs from you"),
-    ("omnifund_attempt_", "a sign-in of the last ten minutes: state, verifier, way back; sealed"),
+    ("omnifund_attempt_", "a sign-in of the last ten minutes: verifier, way back; sealed"),
     ("omnifund_visitor", "a form's protection before you sign in; sealed"),
     ("omnifund_trace", "the last conversation that ended without a session; masked and sealed"),
     ("omnifund_notice", "which notice to show next: one word"),
+    ("omnifund_lab", "which card of the lab has just run: one word"),
 )
 
 
@@ -172,7 +173,7 @@ def _store_holds() -> list[dict[str, Any]]:
         return []
     parts, handle = integration(), connection.handle
     names = {
-        visitor.session_key(handle): "when you signed in, and your forms' protection; sealed",
+        visitor.session_key(handle): "when you signed in; sealed",
         parts.vault.key(handle): "the tokens; sealed",
         recording.key(handle): "these conversations; masked and sealed",
     }

@@ -58,16 +58,16 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def _remembering_url_for() -> Callable[..., str]:
     """Return Flask's ``url_for``, with the addresses that need no values built only once."""
-    built: dict[tuple[str, str], str] = {}
+
+    @lru_cache(maxsize=1024)
+    def build(_mounted_at: str, endpoint: str) -> str:
+        return url_for(endpoint)
 
     def remembering_url_for(endpoint: str, **values: Any) -> str:
         if values:
             return url_for(endpoint, **values)
         # Behind a proxy that mounts the app below a path, the address begins with that path.
-        key = (request.environ.get("SCRIPT_NAME", ""), endpoint)
-        if key not in built:
-            built[key] = url_for(endpoint)
-        return built[key]
+        return build(request.environ.get("SCRIPT_NAME", ""), endpoint)
 
     return remembering_url_for
 

@@ -40,6 +40,7 @@ _CONTENT_SECURITY_POLICY: Final = "; ".join(
     ]
 )
 _FORM_ACTION: Final = "omnifund.form_action"
+_CACHEABLE: Final = "omnifund.cacheable"
 _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -109,6 +110,11 @@ def allow_form_action(origin: str) -> None:
     request.environ[_FORM_ACTION] = origin
 
 
+def may_be_cached() -> None:
+    """Leave it to the answer that is being made to say how long it may be kept."""
+    request.environ[_CACHEABLE] = True
+
+
 class _SecurityHeaders:
     """WSGI middleware that adds the headers to every answer, whatever has made it.
 
@@ -125,13 +131,11 @@ class _SecurityHeaders:
         self._dynamic = [*self._static, ("Cache-Control", "no-store"), ("Vary", "Cookie")]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        is_static = environ.get("PATH_INFO", "").startswith("/static/")
-        headers = self._static if is_static else self._dynamic
-
         def start(status: str, own: list[tuple[str, str]], exc_info: Any = None) -> Any:
             policy = _CONTENT_SECURITY_POLICY
             if (elsewhere := environ.get(_FORM_ACTION)) is not None:
                 policy = policy.replace(_OWN_FORMS, f"{_OWN_FORMS} {elsewhere}")
+            headers = self._static if _CACHEABLE in environ else self._dynamic
             complete = [*own, ("Content-Security-Policy", policy), *headers]
             return start_response(status, complete, exc_info)
 

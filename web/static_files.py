@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 from flask import Flask, Response, abort, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from web.security import may_be_cached
+
 _ONE_YEAR: Final = 365 * 24 * 3600
 _HASH_LENGTH: Final = 12
 _FONT: Final = ".woff2"
@@ -45,6 +47,7 @@ def init_app(app: Flask) -> Callable[[str], str]:
     def static(filename: str) -> BaseResponse:
         is_hashed = filename in hashed
         file = hashed.get(filename) or files.get(filename) or abort(404)
+        may_be_cached()
         response = Response(content_type=file.content_type)
         response.set_etag(file.etag)
         response.headers["Vary"] = "Accept-Encoding"

@@ -7,7 +7,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from flask import current_app, redirect, request, session, url_for
+from flask import current_app, g, redirect, request, session, url_for
 from flask_wtf.csrf import generate_csrf
 
 from omnifund.attempts import Attempt
@@ -100,7 +100,9 @@ def csrf_token() -> str:
 @lru_cache(maxsize=4096)
 def _signed(_word: str) -> str:
     # Flask-WTF signs the word of the current session, which is this one. As nothing depends on when
-    # it was signed, once is enough.
+    # it was signed, once is enough. It remembers for the request what it has signed; the session
+    # may have changed since.
+    g.pop("csrf_token", None)
     return str(generate_csrf())
 
 

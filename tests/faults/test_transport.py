@@ -432,7 +432,16 @@ def test_proxies_and_passwords_of_the_environment_are_not_picked_up(
         assert provider.requests[0].header("Authorization") is None
 
 
-def test_a_path_prefix_of_the_base_url_is_kept() -> None:
+@pytest.mark.parametrize("prefix", ["/pay", "/pay/"])
+def test_a_path_prefix_of_the_base_url_is_kept(prefix: str) -> None:
     with ScriptedProvider() as provider:
         provider.on("POST", "/pay/token", kit.json_answer({}))
-        assert post(Transport(f"{provider.url}/pay")).status == 200
+        transport = Transport(provider.url + prefix)
+        assert post(transport).status == 200
+        assert transport.base_url.endswith("/pay")
+
+
+@pytest.mark.parametrize("url", ["http://a/?b", "http://a/#b", "http://me:secret@a", "http:///"])
+def test_a_base_url_that_is_more_or_less_than_one_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="the base URL"):
+        Transport(url)

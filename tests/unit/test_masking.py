@@ -117,3 +117,17 @@ def test_what_is_shown_is_bounded_and_printable(masker: Masker) -> None:
     long = masker.fields([("redirect_uri", "\u202e\r\n" + "x" * 10_000)])["redirect_uri"]
     assert len(long) <= 200
     assert long.isprintable()
+
+
+def test_a_server_that_repeats_a_secret_where_none_belongs_does_not_show_it() -> None:
+    """D2"""
+    masker = Masker("key")
+    masker.fields([("client_secret", "a-client-secret"), ("code", "a-code-of-sixty-letters")])
+    shown = masker.fields(
+        [
+            ("error", "a-client-secret"),
+            ("scope", "x a-code-of-sixty-letters"),
+            ("a-client-secret", 1),
+        ]
+    )
+    assert shown == {"error": HIDDEN, "scope": HIDDEN, HIDDEN: "1"}
