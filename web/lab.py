@@ -142,9 +142,11 @@ def _arm(card: Card, *, scope: str, state: str = "", bearer: str = "") -> None:
 def _pause_store() -> None:
     """Ask the launcher of the demo to stop Redis for some seconds."""
     control = integration().settings.demo_control
-    if control is None:
+    try:
+        _tell(control or abort(404), PAUSE)
+    except OSError:
+        # The launcher has gone, and left its pipe or not even that.
         abort(404)
-    _tell(control, PAUSE)
     # Not before it stands still: the next page might be quicker than the launcher.
     give_up_at = time.monotonic() + PAUSE_WAIT_SECONDS
     with suppress(StoreUnavailable):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,11 +140,21 @@ def test_redirects_are_not_followed_and_the_other_host_gets_nothing(status: int)
         assert (elsewhere.connections, len(provider.requests)) == (0, 1)
 
 
-def test_a_refused_connection_is_tried_once_more_and_nothing_was_sent() -> None:
+def test_a_refused_connection_is_tried_once_more_and_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """C2"""
+    honest, asked = socket.getaddrinfo, []
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments)
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", counting)
     with pytest.raises(OmniFundUnavailable) as caught:
         post(Transport(f"http://localhost:{free_port()}"))
     assert caught.value.sent is False
+    assert len(asked) == 2
 
 
 def test_a_host_that_never_accepts_is_given_up_at_the_connect_time_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 from pathlib import Path
 
@@ -150,6 +151,16 @@ def test_without_the_demos_launcher_redis_is_not_offered_to_be_stopped(person: P
     assert "/lab/redis_outage" not in {form.action for form in forms(person.get("/lab"))}
     token = {"csrf_token": _csrf_token(person)}
     assert person.post("/lab/redis_outage", data=token).status_code == 404
+
+
+def test_with_a_launcher_that_has_gone_nothing_is_stopped(tmp_path: Path, redis_url: str) -> None:
+    pipe = tmp_path / "control"
+    os.mkfifo(pipe)
+    with running_stack(redis_url, demo_control=pipe) as stack:
+        person = stack.person()
+        person.sign_in()
+        assert person.press("/lab", "/lab/redis_outage").status_code == 404
+        assert person.get("/dashboard").status_code == 200
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(330, "5 minutes ahead"), (-120, "behind")])
