@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.provider import new_token
 from omnifund.answers import read_token_answer
+from omnifund.connection import Reading
 from omnifund.sealing import Keyring, fingerprint
 from omnifund.token import Token
 from omnifund.transport import Answer
@@ -41,6 +42,17 @@ def test_unseal_a_token(benchmark: BenchmarkFixture) -> None:
 
 def test_fingerprint_a_session_id(benchmark: BenchmarkFixture) -> None:
     assert len(benchmark(fingerprint, _SECRET)) == 22
+
+
+def test_take_an_http_answer_apart(benchmark: BenchmarkFixture) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/json\r\nContent-Length: {len(_RECORD)}\r\n\r\n"
+
+    def read() -> bytes:
+        reading = Reading(64 * 1024)
+        reading.feed(head.encode() + _RECORD)
+        return reading.body
+
+    assert benchmark(read) == _RECORD
 
 
 def test_read_a_token_answer(benchmark: BenchmarkFixture) -> None:

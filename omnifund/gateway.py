@@ -3,7 +3,7 @@
 Authlib builds the authorization URL and the token requests, authenticates the client and reads the
 error answers; the HTTP below it is ``Transport``'s, and what comes back is checked before Authlib
 sees it, because Authlib takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib,
-http.client or json escapes from here.
+httptools or json escapes from here.
 """
 
 from __future__ import annotations

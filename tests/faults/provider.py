@@ -93,6 +93,11 @@ def raw_answer(
     return answer
 
 
+def plain(body: bytes) -> bytes:
+    """Return a correct answer with this body, as it goes over the wire."""
+    return _head(200, JSON, None, len(body)) + body
+
+
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A correct HTTP answer with this JSON."""
     return raw_answer(json.dumps(value).encode(), status, JSON, headers)

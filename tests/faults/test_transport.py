@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import socket
 import ssl
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from omnifund.connection import READ_BYTES
 from omnifund.errors import (
     OmniFundError,
     OmniFundNonsense,
@@ -48,7 +48,7 @@ def answer_to(answer: kit.Answer, **options: float) -> Answer:
 
 def test_a_good_answer_arrives_whole() -> None:
     answer = answer_to(kit.json_answer({"a": 1}, 201, {"X-More": "yes"}))
-    assert (answer.status, answer.body, answer.headers["x-more"]) == (201, b'{"a": 1}', "yes")
+    assert (answer.status, answer.body, answer.headers["X-More"]) == (201, b'{"a": 1}', "yes")
 
 
 def test_many_requests_use_one_connection() -> None:
@@ -288,12 +288,11 @@ def test_what_comes_after_an_answer_is_never_taken_for_the_next_one(
     certificates: Certificates, secure: bool
 ) -> None:
     """D6: the next request may be another merchant's."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nanother!"
+    answer, forged = kit.plain(b"{}"), kit.plain(b"another!")
 
     def surplus(_request: kit.Request, wire: kit.Wire) -> bool:
-        # Python reads 8,192 bytes at a time; what TLS has decrypted beyond is in no socket.
-        wire.send(answer.ljust(io.DEFAULT_BUFFER_SIZE, b"x") + forged)
+        # Just what is read at a time; what TLS has decrypted beyond is in no socket.
+        wire.send(answer.ljust(READ_BYTES, b"x") + forged)
         return True
 
     with ScriptedProvider(tls=certificates.good if secure else None) as provider:
@@ -373,7 +372,7 @@ def test_an_answer_whose_end_cannot_be_told_is_nonsense(answer: bytes) -> None:
 
 
 def test_a_chunk_of_less_than_no_bytes_is_not_read_until_the_end() -> None:
-    """C4: http.client takes -1 for "all that comes", whatever the limit."""
+    """C4: -1 is "all that comes" to some, whatever the limit."""
 
     def answer(_request: kit.Request, wire: kit.Wire) -> bool:
         wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nx")
@@ -385,12 +384,12 @@ def test_a_chunk_of_less_than_no_bytes_is_not_read_until_the_end() -> None:
         answer_to(answer, read_timeout=1)
 
 
-def test_a_server_that_is_out_of_step_gets_a_new_connection() -> None:
-    """D6: what came too much has been read ahead, and is in no socket any more."""
-    surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200"
+@pytest.mark.parametrize("surplus", [b"HTTP/1.1 200", b"}", kit.plain(b"another!"), b"x" * 9])
+def test_a_server_that_is_out_of_step_gets_a_new_connection(surplus: bytes) -> None:
+    """D6: what came too much has been read, and is in no socket any more."""
 
     def answer(_request: kit.Request, wire: kit.Wire) -> bool:
-        wire.send(surplus)
+        wire.send(kit.plain(b"{}") + surplus)
         return True
 
     with ScriptedProvider() as provider:
@@ -399,6 +398,20 @@ def test_a_server_that_is_out_of_step_gets_a_new_connection() -> None:
         for count in (1, 2):
             assert post(transport).body == b"{}"
             assert provider.connections == count
+
+
+def test_a_silent_name_server_is_given_up_at_the_connect_time_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C2, C4: the C library's own limit is half a minute. Nobody here can silence a name server."""
+    asleep = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: asleep.wait(20))
+    started = time.monotonic()
+    with pytest.raises(OmniFundUnavailable) as caught:
+        post(Transport("http://localhost:1", connect_timeout=0.3))
+    asleep.set()
+    assert caught.value.sent is False
+    assert time.monotonic() - started < 2
 
 
 def test_all_addresses_of_a_host_share_the_connect_time_out(
@@ -464,7 +477,18 @@ def test_a_path_prefix_of_the_base_url_is_kept(prefix: str) -> None:
         assert transport.base_url.endswith("/pay")
 
 
-@pytest.mark.parametrize("url", ["http://a/?b", "http://a/#b", "http://me:secret@a", "http:///"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a/?b",
+        "http://a/#b",
+        "http://me:secret@a",
+        "http:///",
+        "http://a b",
+        "http://\N{LATIN SMALL LETTER A WITH ACUTE}",
+        "http://a/\x7f",
+    ],
+)
 def test_a_base_url_that_is_more_or_less_than_one_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="the base URL"):
         Transport(url)
