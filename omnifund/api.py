@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from omnifund import trace
@@ -32,8 +32,8 @@ Params = Iterable[tuple[str, str]]
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentAccount:
+# Named tuples where there are many: made in a third of the time that a frozen dataclass takes.
+class PaymentAccount(NamedTuple):
     """How a customer pays. ``kind``: ``Bank``, ``Card`` or ``Other``."""
 
     kind: str
@@ -41,8 +41,7 @@ class PaymentAccount:
     masked_number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(NamedTuple):
     """A customer; texts are empty when OmniFund does not say."""
 
     id: str
@@ -56,8 +55,7 @@ class Customer:
     accounts: tuple[PaymentAccount, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """A processed or scheduled transaction; ``user`` is who created it."""
 
     id: str
