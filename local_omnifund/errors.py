@@ -6,6 +6,7 @@ from typing import cast
 from flask import Flask, Response, render_template, request
 from redis.exceptions import RedisError
 from werkzeug.exceptions import (
+    BadHost,
     HTTPException,
     InternalServerError,
     MethodNotAllowed,
@@ -75,6 +76,9 @@ def _http_error(error: HTTPException) -> BaseResponse | tuple[str, int, dict[str
     """A page, or Hydra's form of an error under /api."""
     if error.response is not None:
         return cast("BaseResponse", error.response)
+    if isinstance(error, BadHost):
+        # Without a host there are no addresses, and without addresses no page with links.
+        return Response(f"{SENTENCES[400]}\n", 400, mimetype="text/plain")
     if isinstance(error, MethodNotAllowed):
         # OmniFund names GET and POST only; HEAD rides on GET.
         allowed = set(error.valid_methods or ()) & {"GET", "POST"}

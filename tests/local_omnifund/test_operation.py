@@ -185,6 +185,15 @@ def test_starting_again_keeps_what_the_merchant_changed_and_adds_what_the_demo_n
     ]
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.test"])
+def test_a_host_that_no_machine_can_have_is_refused(site: Site, host: str) -> None:
+    for path in ("/", "/login", "/oauth/v2/token", "/api/customers"):
+        answer = requests.get(f"{site.url}{path}", headers={"Host": host}, timeout=TIMEOUT)
+        assert answer.status_code == 400
+        assert answer.text == "The request could not be understood.\n"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
 def test_the_demo_survives_a_redis_that_lost_everything(site: Site, visitor: Visitor) -> None:
     visitor.sign_in()
     site.redis.flushall()

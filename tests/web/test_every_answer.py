@@ -328,6 +328,22 @@ def test_a_foreign_host_is_refused_where_hosts_are_configured(redis_url: str) ->
             assert "evil" not in answer.text
 
 
+@pytest.mark.parametrize("host", ["a..b", ".localhost", "..", f"{'a' * 64}.example"])
+@pytest.mark.parametrize("allowed", [(), ("app.example",)])
+def test_a_host_that_no_machine_can_have_is_refused_with_a_page(
+    redis_url: str, host: str, allowed: tuple[str, ...]
+) -> None:
+    """G4"""
+    with running_stack(redis_url, allowed_hosts=allowed) as stack:
+        client = stack.app.test_client()
+        for path in ("/", "/dashboard", "/session", "/static/no-such-file", "/no-such-page"):
+            answer = client.get(path, headers={"Host": host, "Accept": "text/html"})
+            assert (answer.status_code, path) == (400, path)
+            assert '<a class="button' in answer.text
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert client.post("/logout", headers={"Host": host}).status_code == 400
+
+
 @pytest.mark.parametrize(("proxies", "seen"), [(0, "127.0.0.1"), (1, "2.2.2.2"), (2, "1.1.1.1")])
 def test_forwarded_headers_are_believed_from_the_configured_number_of_proxies(
     redis_url: str, proxies: int, seen: str
