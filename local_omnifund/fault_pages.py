@@ -4,6 +4,7 @@ Whoever reaches this server may use them: it is a stand-in on a laptop. Other si
 """
 
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, jsonify, redirect, render_template, request, url_for
@@ -98,11 +99,14 @@ def arm() -> tuple[Response, int]:
 
     `state` names the authorization request, `Authorization: Bearer …` the grant.
     """
-    fields = request.get_json() if request.is_json else request.form
-    fault = _fault(fields.get("id"))
+    fields = _json_object() if request.is_json else request.form
+    if fields is None or "id" not in fields:
+        return jsonify(error="Name the fault in a form or a JSON object: id=token_500."), 400
+    fault = _fault(fields["id"])
     times = _times(fields.get("times", "1"))
     if fault is None or times is None:
-        return jsonify(error="There is no such fault, or times is not a number up to 1000."), 400
+        problem = "The id is none in /faults.json, or times is not a number from 0 to 1000."
+        return jsonify(error=problem), 400
     scope, problem = _scope(fields.get("scope", ALL), fields.get("state"))
     if scope is None:
         return jsonify(error=problem), 401 if "token" in problem else 400
@@ -131,6 +135,14 @@ def last_callback() -> BaseResponse:
     if url is None:
         abort(404, "This browser has not been sent back to an application lately.")
     return redirect(url)
+
+
+def _json_object() -> Mapping[str, object] | None:
+    try:
+        fields = request.get_json(silent=True)
+    except RecursionError:
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _scope(name: object, state: object) -> tuple[str | None, str]:

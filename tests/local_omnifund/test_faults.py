@@ -263,6 +263,14 @@ def test_json_works_as_well_as_a_form(site: Site) -> None:
     assert answer.json() == {"id": "deny", "scope": "all", "times": 2}
 
 
+@pytest.mark.parametrize("body", ["[]", "5", '"deny"', "{", "[" * 60_000, "{}", '{"id": []}'])
+def test_json_that_names_no_fault_is_refused_in_words(site: Site, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(f"{site.url}/faults", data=body, headers=headers, timeout=TIMEOUT)
+    assert answer.status_code == 400
+    assert "id" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
