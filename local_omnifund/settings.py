@@ -9,15 +9,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 from local_omnifund.redirect_uris import problem_with_redirect_uri
 
 DEMO_CLIENT_ID = "1_4omnifundd0ck8s4gw0ok8c4wgs0kgco8kw4s0gc4ok8wsgk0c4"
 DEMO_CLIENT_SECRET = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
 DEMO_MERCHANT_PASSWORD = "local-omnifund-demo"
-
-REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 
 
 class SettingsError(RuntimeError):
@@ -111,8 +111,15 @@ class _Reader:
                 f"{name} is missing. Set it to a Redis or Valkey address, for example "
                 "redis://localhost:6379/0 or unix:///path/to/redis.sock."
             )
-        elif urlsplit(value).scheme not in REDIS_SCHEMES:
-            self.problems.append(f"{name} must begin with redis://, rediss:// or unix://.")
+            return value
+        try:
+            # Makes a connection without opening it: what the client does not understand shows now.
+            pool = Redis.from_url(value).connection_pool
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError, RedisError):
+            self.problems.append(
+                f"{name} must be an address that begins with redis://, rediss:// or unix://."
+            )
         return value
 
     def redirect_uri(self, name: str) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -26,7 +27,18 @@ _MAX_CONNECTIONS: Final = 64
 def connect(url: str) -> RedisClient:
     """Return a client for ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or
     ``redis+cluster://``. Connects only when it is first used.
+
+    Raises ``ValueError`` for what cannot be such a URL. Its text repeats no part of it, because a
+    password may be in it.
     """
+    if not url.isprintable() or " " in url or "#" in url:
+        raise ValueError("must be a URL without spaces; a # in a password is written %23")
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if scheme not in _CLIENTS:
+        raise ValueError(f"must start with one of {', '.join(sorted(_CLIENTS))} and ://")
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_SECONDS,
         "socket_connect_timeout": TIMEOUT_SECONDS,
@@ -38,18 +50,39 @@ def connect(url: str) -> RedisClient:
         "protocol": 2,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
+    return _CLIENTS[scheme](url, options)
+
+
+def _stand_alone(url: str, options: dict[str, Any]) -> RedisClient:
     parts = urlsplit(url)
-    if parts.scheme == "redis+sentinel":
-        return _sentinel(url, options)
-    if parts.scheme == "redis+cluster":
-        return _cluster(url, options)
-    client: RedisClient = Redis.from_url(url, **options)
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("must name the path of a Unix socket")
+    else:
+        hosts, _ = _hosts(parts, default_port=6379)
+        if len(hosts) > 1:
+            raise ValueError("must name one host")
+        _database(parts.path.strip("/"))
+    try:
+        client = Redis.from_url(url, **options)
+        pool = client.connection_pool
+        # The library takes any option, and finds out with the first connection; so one is made now.
+        # Making it opens nothing.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError):
+        raise ValueError("has a query that redis-py does not understand") from None
+    if pool.connection_kwargs.get("decode_responses"):
+        raise ValueError("must leave decode_responses off: what is stored is no text")
     return client
 
 
 def _sentinel(url: str, options: dict[str, Any]) -> RedisClient:
-    service, _, database = urlsplit(url).path.strip("/").partition("/")
-    hosts, credentials = _hosts(url, default_port=26379)
+    parts = urlsplit(url)
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("must end in the name of the service: redis+sentinel://host/service")
+    hosts, credentials = _hosts(parts, default_port=26379)
+    _no_query(parts)
     sentinel = Sentinel(
         hosts,
         sentinel_kwargs={
@@ -58,13 +91,17 @@ def _sentinel(url: str, options: dict[str, Any]) -> RedisClient:
         },
     )
     client: RedisClient = sentinel.master_for(
-        service, db=int(database or 0), **credentials, **options
+        service, db=_database(database), **credentials, **options
     )
     return client
 
 
 def _cluster(url: str, options: dict[str, Any]) -> RedisClient:
-    hosts, credentials = _hosts(url, default_port=6379)
+    parts = urlsplit(url)
+    hosts, credentials = _hosts(parts, default_port=6379)
+    _no_query(parts)
+    if parts.path.strip("/"):
+        raise ValueError("must end after the hosts: a Cluster has no databases")
     nodes = [ClusterNode(host, port) for host, port in hosts]
 
     def make() -> RedisClient:
@@ -72,6 +109,15 @@ def _cluster(url: str, options: dict[str, Any]) -> RedisClient:
         return RedisCluster(startup_nodes=nodes, **{**options, **credentials})
 
     return _WhenFirstUsed(make)
+
+
+_CLIENTS: Final[dict[str, Callable[[str, dict[str, Any]], RedisClient]]] = {
+    "redis": _stand_alone,
+    "rediss": _stand_alone,
+    "unix": _stand_alone,
+    "redis+sentinel": _sentinel,
+    "redis+cluster": _cluster,
+}
 
 
 class _WhenFirstUsed:
@@ -99,13 +145,33 @@ class _WhenFirstUsed:
         return self._made().pipeline(transaction=transaction)
 
 
-def _hosts(url: str, *, default_port: int) -> tuple[list[tuple[str, int]], dict[str, str]]:
+# --- the parts of a URL ------------------------------------------------------------------------
+
+
+def _hosts(url: SplitResult, *, default_port: int) -> tuple[list[tuple[str, int]], dict[str, str]]:
     """Split ``user:password@host:port,host:port``, which no URL parser knows."""
-    userinfo, _, addresses = urlsplit(url).netloc.rpartition("@")
+    userinfo, _, addresses = url.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
     hosts = []
     for address in addresses.split(","):
-        host, _, port = address.rpartition(":") if ":" in address else (address, "", "")
-        hosts.append((host, int(port or default_port)))
+        try:
+            one = urlsplit(f"//{address}")
+            port = one.port
+        except ValueError:
+            raise ValueError("has a port that is none") from None
+        if not one.hostname or port == 0:
+            raise ValueError("must name a host, and a port from 1 to 65535 if any")
+        hosts.append((one.hostname, port or default_port))
     credentials = {"username": unquote(username), "password": unquote(password)}
     return hosts, {name: value for name, value in credentials.items() if value}
+
+
+def _database(text: str) -> int:
+    if not text.isascii() or not (text.isdigit() or text == ""):
+        raise ValueError("must end in the number of a database, if it ends in anything")
+    return int(text or 0)
+
+
+def _no_query(url: SplitResult) -> None:
+    if url.query:
+        raise ValueError("must have no query")

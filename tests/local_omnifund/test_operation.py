@@ -85,9 +85,16 @@ def test_all_problems_are_named_at_once_and_no_value_is_shown() -> None:
     assert "sécret" not in message
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis", "/run/redis.sock"])
-def test_a_redis_url_of_another_kind_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="REDIS_URL must begin with redis://"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:6379", "http://localhost", "redis", "/run/redis.sock", " redis://localhost"),
+        *("redis://localhost:99999", "redis://localhost:abc", "redis://localhost?db=x"),
+        *("redis://localhost?bogus=1", "rediss://localhost?ssl_cert_reqs=bogus"),
+    ],
+)
+def test_a_redis_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL must be an address that begins with"):
         Settings.from_environment({"REDIS_URL": url})
 
 

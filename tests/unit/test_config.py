@@ -151,6 +151,31 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("REDIS_URL", "redis://user:pw@"),
         ("REDIS_URL", "unix://"),
         ("REDIS_URL", "redis+sentinel://host:26379"),
+        ("REDIS_URL", "redis://localhost:99999/0"),
+        ("REDIS_URL", "redis://localhost:0"),
+        ("REDIS_URL", "redis://localhost:abc/0"),
+        ("REDIS_URL", "rediss://localhost:99999"),
+        ("REDIS_URL", "redis://[::1"),
+        ("REDIS_URL", "redis://one,two"),
+        ("REDIS_URL", "redis://localhost/abc"),
+        ("REDIS_URL", "redis://localhost/-1"),
+        ("REDIS_URL", "redis://localhost/\N{SUPERSCRIPT TWO}"),
+        ("REDIS_URL", "redis://localhost/0?bogus=1"),
+        ("REDIS_URL", "redis://localhost?db=x"),
+        ("REDIS_URL", "redis://localhost?socket_timeout=abc"),
+        ("REDIS_URL", "redis://localhost?decode_responses=true"),
+        ("REDIS_URL", "rediss://localhost?ssl_cert_reqs=bogus"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=abc"),
+        ("REDIS_URL", " redis://localhost"),
+        ("REDIS_URL", "redis://localhost/0 "),
+        ("REDIS_URL", "redis://localhost\n/0"),
+        ("REDIS_URL", "redis://:pass#word@localhost"),
+        ("REDIS_URL", "redis+sentinel://host:abc/service"),
+        ("REDIS_URL", "redis+sentinel://host/service/one"),
+        ("REDIS_URL", "redis+sentinel://host,/service"),
+        ("REDIS_URL", "redis+sentinel://host/service?db=1"),
+        ("REDIS_URL", "redis+cluster://host:abc"),
+        ("REDIS_URL", "redis+cluster://host/1"),
         ("SECRET_KEY", ""),
         ("SECRET_KEY", "short"),
         ("SECRET_KEY", "changeme-changeme-changeme-changeme"),
@@ -180,6 +205,41 @@ def test_a_bad_value_is_named_by_its_variable_alone(
 ) -> None:
     """H1"""
     assert set(problems(monkeypatch, {**PRODUCTION, name: value})) == {name}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@localhost:hunter2",
+        "redis://:hunter2#@localhost",
+        "redis://localhost/hunter2",
+        "redis://localhost?hunter2=hunter2",
+        "rediss://localhost?ssl_cert_reqs=hunter2",
+        "redis+sentinel://:hunter2@host:hunter2/hunter2/hunter2",
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """H1"""
+    assert "hunter2" not in problems(monkeypatch, {**LOCAL, "REDIS_URL": url})["REDIS_URL"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://user:p%23w@[::1]:6380/3",
+        "redis://localhost?db=1&socket_timeout=0.5",
+        "rediss://:pw@redis.example:6380/0?ssl_ca_certs=ca.pem",
+        "unix:///run/redis.sock",
+        "unix://:pw@/run/redis.sock?db=2",
+        "redis+sentinel://one:26379,[::1]:26380,three/service/2",
+        "redis+cluster://user:pw@one,two:7000",
+    ],
+)
+def test_every_kind_of_redis_address_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert read(monkeypatch, {**LOCAL, "REDIS_URL": url}).redis_url.get_secret_value() == url
 
 
 def test_one_secret_cannot_serve_two_purposes(monkeypatch: pytest.MonkeyPatch) -> None:
