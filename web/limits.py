@@ -7,6 +7,7 @@ first few included. With several processes the limit may be exceeded by those fe
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -104,7 +105,22 @@ def init_app(app: Flask, limiter: RateLimiter) -> None:
 
 
 def _who(limit: Limit) -> str:
-    address = request.remote_addr or "unknown"
+    address = _network(request.remote_addr or "unknown")
     if not limit.per_account:
         return address
     return f"{address} {request.form.get('username', '').strip().lower()}"
+
+
+def _network(address: str) -> str:
+    """Return what one visitor has of an address: all of it, or an IPv6 address's first 64 bits.
+
+    Every line gets at least that many addresses to itself (RFC 6177 §2), so it can come from a
+    different one each time.
+    """
+    if ":" not in address:
+        return address
+    try:
+        ip = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))

@@ -61,6 +61,7 @@ def callback() -> BaseResponse:
 
 
 @blueprint.route("/login/password", methods=["GET", "POST"])
+@checks_csrf_itself
 def password() -> BaseResponse | str | tuple[str, int]:
     """Sign in with the merchant's own credentials (manual, password work-flow)."""
     parts = integration()
@@ -69,6 +70,7 @@ def password() -> BaseResponse | str | tuple[str, int]:
     next_path = safe_next_path(request.values.get("next"))
     if request.method == "GET":
         return _password_form(next_path)
+    check_csrf()
     username = request.form.get("username", "")
     secret = request.form.get("password", "")
     if not username.strip() or not secret:
@@ -113,8 +115,10 @@ def start(next_path: str | None = None) -> tuple[Attempt, BaseResponse]:
 def _is_navigation() -> bool:
     """Whether a person is opening this page in a tab (Fetch Metadata; absent in old browsers)."""
     headers = request.headers
-    purpose = headers.get("Sec-Purpose", headers.get("Purpose", ""))
-    if request.method == "HEAD" or "prefetch" in purpose:
+    purposes = [headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz")]
+    if request.method == "HEAD" or any("prefetch" in purpose for purpose in purposes):
+        return False
+    if headers.get("X-Requested-With") == "XMLHttpRequest":
         return False
     mode, destination = headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")
     return mode in (None, "navigate") and destination in (None, "document")

@@ -72,6 +72,8 @@ def test_without_pkce_the_same_sign_in_works(redis_url: str) -> None:
         {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
         {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Purpose": "prefetch"},
         {"Purpose": "prefetch"},
+        {"X-Moz": "prefetch"},
+        {"X-Requested-With": "XMLHttpRequest"},
     ],
 )
 def test_only_a_person_opening_the_page_starts_a_sign_in(
@@ -297,6 +299,7 @@ def test_the_password_work_flow_is_not_there_when_it_is_off(redis_url: str) -> N
     with running_stack(redis_url, password_grant=False) as stack:
         person = stack.person()
         assert person.get("/login/password").status_code == 404
+        assert person.post("/login/password", data={"username": "merchant"}).status_code == 404
         assert "/login/password" not in person.get("/").text
 
 

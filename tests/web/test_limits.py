@@ -39,6 +39,31 @@ def test_a_flood_from_one_address_is_stopped_and_others_are_not(limited: Stack, 
     assert other.status_code != 429
 
 
+@pytest.mark.parametrize(
+    ("mine", "others"),
+    [
+        ("2001:db8:0:1::{number:x}", "2001:db8:0:2::1"),
+        ("fe80::{number:x}%eth0", "fe80:0:0:1::1"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+    ],
+)
+def test_a_flood_from_one_network_is_stopped_however_many_addresses_it_has(
+    limited: Stack, mine: str, others: str
+) -> None:
+    """G5: a line with IPv6 has 2^64 addresses."""
+    client = limited.app.test_client(use_cookies=False)
+
+    def statuses(address: str, count: int) -> list[int]:
+        addresses = [address.format(number=number) for number in range(1, count + 1)]
+        return [
+            client.get("/login", headers={"X-Forwarded-For": each}).status_code
+            for each in addresses
+        ]
+
+    assert statuses(mine, 102) == [302] * 100 + [429] * 2
+    assert statuses(others, 1) == [302]
+
+
 def test_guessing_passwords_is_stopped_without_locking_the_account(limited: Stack) -> None:
     """G5: the account's own merchant, at another address, is not affected."""
     client = limited.app.test_client()
