@@ -12,13 +12,15 @@ import base64
 import binascii
 import json
 import secrets
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Self
 
 from omnifund import trace
-from omnifund.errors import AttemptInvalid
+from omnifund.errors import AttemptInvalid, StoreUnavailable
 from omnifund.sealing import Keyring, Unreadable, fingerprint
 from omnifund.store import Command, Store
 from omnifund.trace import Check
@@ -32,7 +34,13 @@ ATTEMPTS_PER_BROWSER: Final = 7
 CLOCK_SKEW_SECONDS: Final = 60
 """How far another machine of ours may be ahead."""
 
+WAIT_SECONDS: Final = 5
+"""For how long after a callback's claim a second one waits for what comes of it."""
+
 _MAX_COOKIE_CHARACTERS: Final = 3072
+_MARK_SECONDS: Final = ATTEMPT_SECONDS + CLOCK_SKEW_SECONDS
+_POLL_SECONDS: Final = 0.05
+_FAILED: Final = b"failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class Claim(Enum):
     """What claiming an attempt found."""
 
     WON = "this callback is the first: redeem the code"
-    PENDING = "another callback has it and has not finished, or failed"
+    LOST = "another callback had it and came to nothing"
     FINISHED = "the sign-in was finished with it"
 
 
@@ -123,22 +131,36 @@ class Attempts:
     def claim(self, attempt: Attempt) -> tuple[Claim, str | None]:
         """Take the attempt, in one round trip; exactly one caller ever gets ``Claim.WON``.
 
-        With ``Claim.FINISHED`` comes the handle that the sign-in was finished with.
+        The others wait a while for that one to finish: of a double click the browser shows the
+        answer to the last. With ``Claim.FINISHED`` comes the handle that the sign-in has led to.
         """
         key, mine = _key(attempt.state), secrets.token_bytes(8)
         # SET NX alone would not do: redis-py sends it again when the connection breaks before the
         # answer came, and the second time it would lose against itself.
-        _, holder = self._store.execute(
-            ("SET", key, mine, "NX", "EX", ATTEMPT_SECONDS + CLOCK_SKEW_SECONDS), ("GET", key)
-        )
+        _, holder = self._store.execute(("SET", key, mine, "NX", "EX", _MARK_SECONDS), ("GET", key))
         if holder == mine:
             trace.checked(Check.ATTEMPT_UNUSED)
             return Claim.WON, None
+        while (handle := self._finished_with(attempt, key, holder)) is None:
+            holder, remaining_ms = self._store.execute(("GET", key), ("PTTL", key))
+            # From the claim on: with a worker that died in the middle not every reload waits again.
+            seconds_since_claim = _MARK_SECONDS - remaining_ms / 1000
+            if holder == _FAILED or seconds_since_claim >= WAIT_SECONDS:
+                return Claim.LOST, None
+            time.sleep(_POLL_SECONDS)
+        return Claim.FINISHED, handle
+
+    def _finished_with(self, attempt: Attempt, key: str, mark: bytes | None) -> str | None:
         try:
-            handle = self._keyring.open(holder or b"", secret=attempt.state, name=key)
+            handle = self._keyring.open(mark or b"", secret=attempt.state, name=key)
         except Unreadable:
-            return Claim.PENDING, None
-        return Claim.FINISHED, base64.urlsafe_b64encode(handle).rstrip(b"=").decode()
+            return None
+        return base64.urlsafe_b64encode(handle).rstrip(b"=").decode()
+
+    def fail(self, attempt: Attempt) -> None:
+        """Tell callbacks that wait for this attempt that nothing has come of it."""
+        with suppress(StoreUnavailable):  # then they wait in vain
+            self._store.execute(("SET", _key(attempt.state), _FAILED, "XX", "KEEPTTL"))
 
     def finish(self, attempt: Attempt, handle: str) -> Command:
         """Return the command that remembers what the attempt led to: ``handle``, in base64url.

@@ -189,7 +189,11 @@ class OmniFund:
         attempt = self.attempts.find(state_of(query), cookies, now=self.clock())
         claim, handle = self.attempts.claim(attempt)
         if claim is Claim.WON:
-            token = self.gateway.redeem(read(query, attempt, issuer=self.gateway.issuer))
+            try:
+                token = self.gateway.redeem(read(query, attempt, issuer=self.gateway.issuer))
+            except Exception:
+                self.attempts.fail(attempt)
+                raise
             handle = _new_handle()
             self._save(handle, token, current, self.attempts.finish(attempt, handle))
             self._note_sign_in(handle, "authorization_code")

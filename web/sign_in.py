@@ -54,8 +54,12 @@ def callback() -> BaseResponse:
     claim, handle = parts.attempts.claim(attempt)
     if claim is not Claim.WON:
         return _repeated(handle)
-    code = read(query, attempt, issuer=parts.gateway.issuer)
-    token = parts.gateway.redeem(code)
+    try:
+        code = read(query, attempt, issuer=parts.gateway.issuer)
+        token = parts.gateway.redeem(code)
+    except Exception:
+        parts.attempts.fail(attempt)
+        raise
     visitor.sign_in(token, attempt=attempt, workflow="authorization_code")
     return redirect(attempt.next_path, code=303)
 

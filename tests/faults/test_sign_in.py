@@ -12,6 +12,7 @@ import pytest
 import redis
 import requests
 
+from omnifund.attempts import ATTEMPT_SECONDS, CLOCK_SKEW_SECONDS, WAIT_SECONDS
 from tests.faults import provider as kit
 from tests.support.processes import wait_until
 from tests.support.rig import Merchant, fleet, rig
@@ -34,7 +35,7 @@ def test_twenty_identical_callbacks_at_once_are_one_token_request_and_one_sessio
                 answer = requests.get(
                     url, headers={"Cookie": cookies}, allow_redirects=False, timeout=30
                 )
-                assert answer.status_code in (303, 400), answer.text
+                assert answer.headers.get("Location") == "/dashboard", answer.text
                 return answer.cookies.get("omnifund_session") or ""
 
             with ThreadPoolExecutor(20) as pool:
@@ -63,28 +64,74 @@ def test_a_browser_that_leaves_during_the_exchange_gets_its_session_next_time(
         assert running.provider.code_requests == 1
 
 
-def test_a_second_click_while_the_first_is_under_way_redeems_nothing(redis_url: str) -> None:
+@pytest.mark.parametrize("works", [True, False])
+def test_a_second_click_while_the_first_is_under_way_ends_where_the_first_one_does(
+    redis_url: str, works: bool
+) -> None:
+    """B2: of a double click the browser shows the answer to the last."""
+    with fleet(redis_url, workers=2) as running:
+        merchant = Merchant(running)
+        callback = merchant.callback()
+        cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
+        release = threading.Event()
+        token = {"access_token": kit.new_token(), "token_type": "bearer", "expires_in": 3600}
+        answer = kit.json_answer(token) if works else kit.json_answer({}, 503)
+        running.provider.next_token_answer(kit.hold(release, answer))
+
+        def click() -> requests.Response:
+            headers = {"Cookie": cookies}
+            return requests.get(callback, headers=headers, allow_redirects=False, timeout=30)
+
+        with ThreadPoolExecutor(2) as pool, redis.Redis.from_url(redis_url) as client:
+            client.config_resetstat()
+            first = pool.submit(click)
+            running.provider.wait_for(TOKEN)
+            second = pool.submit(click)
+            # It asks how long it may wait, twice: so it is waiting.
+            wait_until(
+                lambda: client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0) > 1,
+                what="the second callback to wait",
+            )
+            release.set()
+        assert first.result().status_code == (303 if works else 503)
+        assert second.result().status_code == (303 if works else 400)
+        assert len(running.provider.received(TOKEN)) == 1
+        if works:
+            session = second.result().cookies["omnifund_session"]
+            assert session == first.result().cookies["omnifund_session"]
+
+
+def test_a_reload_after_a_failed_sign_in_waits_for_nothing(redis_url: str) -> None:
     """B2"""
+    with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
+        merchant = Merchant(running)
+        callback = merchant.callback()
+        running.provider.next_token_answer(kit.json_answer({"error": "invalid_grant"}, 400))
+        assert merchant.browser.get(callback, allow_redirects=False, timeout=10).status_code == 400
+        client.config_resetstat()
+        assert merchant.browser.get(callback, allow_redirects=False, timeout=10).status_code == 400
+        assert client.info("commandstats")["cmdstat_pttl"]["calls"] == 1
+
+
+def test_a_callback_whose_worker_has_died_is_not_waited_for_for_ever(redis_url: str) -> None:
+    """B14"""
     with rig(redis_url) as running:
         merchant = Merchant(running)
         callback = merchant.callback()
         release = threading.Event()
         running.provider.next_token_answer(kit.hold(release, kit.json_answer({}, 503)))
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, redis.Redis.from_url(redis_url) as client:
             first = pool.submit(merchant.browser.get, callback, allow_redirects=False, timeout=30)
             running.provider.wait_for(TOKEN)
+            (mark,) = client.keys("omnifund:attempt:*")
+            client.expire(mark, ATTEMPT_SECONDS + CLOCK_SKEW_SECONDS - WAIT_SECONDS)
+            cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
             second = requests.get(
-                callback,
-                headers={
-                    "Cookie": "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
-                },
-                allow_redirects=False,
-                timeout=30,
+                callback, headers={"Cookie": cookies}, allow_redirects=False, timeout=10
             )
             release.set()
             assert first.result().status_code == 503
         assert second.status_code == 400
-        assert len(running.provider.received(TOKEN)) == 1
 
 
 @pytest.mark.parametrize(
