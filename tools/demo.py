@@ -225,7 +225,12 @@ def _demo() -> Iterator[Demo]:
 
 
 def _ports() -> tuple[int, int]:
-    return _port("APP_PORT", 8000), _port("LOCAL_OMNIFUND_PORT", 9000)
+    app_port, omnifund_port = _port("APP_PORT", 8000), _port("LOCAL_OMNIFUND_PORT", 9000)
+    if app_port == omnifund_port:
+        raise CannotStart(
+            f"APP_PORT and LOCAL_OMNIFUND_PORT are both {app_port}: set one of them to another one."
+        )
+    return app_port, omnifund_port
 
 
 def _port(variable: str, default: int) -> int:

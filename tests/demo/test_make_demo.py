@@ -190,3 +190,12 @@ def test_a_port_in_use_is_one_plain_line(folder: Path, variable: str, redis_url:
     assert len(lines) == 1
     assert f"Port {taken} is in use: set {variable}" in lines[0]
     assert list(demo.temporary.iterdir()) == []
+
+
+def test_one_port_for_both_is_one_plain_line(folder: Path) -> None:
+    port = str(free_port())
+    demo = Demo(folder, APP_PORT=port, LOCAL_OMNIFUND_PORT=port)
+    assert demo.process.wait(timeout=60) != 0
+    lines = [line for line in demo.errors.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1
+    assert f"APP_PORT and LOCAL_OMNIFUND_PORT are both {port}" in lines[0]
