@@ -83,6 +83,9 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file 
 accesslog = None
 # For whoever turns gunicorn's own on: no request line, no query, no Referer.
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+# To mount the app below a path, set SCRIPT_NAME in the environment. As a header, gunicorn would
+# believe it from this machine, and not every proxy that runs here removes a visitor's own.
+forwarder_headers = ""
 # No control socket: nothing uses it, and it would be left behind in the home directory.
 control_socket_disable = True
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.support.processes import wait_until
 from tests.support.rig import fleet
@@ -106,3 +107,14 @@ def test_reading_the_configuration_again_keeps_the_counts_and_leaves_nothing_beh
         assert counted in merchant.get("/metrics").text
         assert running.server.stop() == 0
     assert [path for path in tmp_path.iterdir() if path.name.startswith("omnifund-app")] == []
+
+
+def test_a_visitor_cannot_say_below_which_path_the_app_is_mounted(redis_url: str) -> None:
+    """G4: gunicorn would believe a header of that name from this machine, where a proxy may run."""
+    with fleet(redis_url, workers=1) as running:
+        for path, mounted_at in (("/login/password", "/login"), ("/healthz", "/elsewhere")):
+            answer = requests.get(
+                running.url + path, headers={"SCRIPT_NAME": mounted_at}, timeout=10
+            )
+            assert answer.status_code == 200, path
+            assert "/login/static" not in answer.text
