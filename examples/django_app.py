@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.middleware.csrf import rotate_token
 from django.template import engines
 from django.urls import path
-from django.views.decorators.cache import never_cache
+from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_GET, require_POST
 
 from omnifund.client import OmniFund
@@ -59,7 +60,6 @@ settings.configure(
 
 
 @require_GET
-@never_cache
 def login(request: HttpRequest) -> HttpResponse:
     """Send the merchant to OmniFund."""
     start = omnifund.start(request.COOKIES)
@@ -70,7 +70,6 @@ def login(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-@never_cache
 def callback(request: HttpRequest) -> HttpResponse:
     """Finish what ``/login`` began."""
     query = [(name, value) for name, values in request.GET.lists() for value in values]
@@ -78,12 +77,12 @@ def callback(request: HttpRequest) -> HttpResponse:
     done = omnifund.finish(query, request.COOKIES, current=current)
     # Whatever the session held belongs to whoever was here before; this gives it a new id too.
     request.session.flush()
+    rotate_token(request)
     request.session["handle"] = done.handle
     return HttpResponseRedirect(done.next_path)
 
 
 @require_GET
-@never_cache
 def home(request: HttpRequest) -> HttpResponse:
     """Show the merchant's customers."""
     customers = None
@@ -94,7 +93,6 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-@never_cache
 def logout(request: HttpRequest) -> HttpResponse:
     """Forget the token, and the session."""
     if "handle" in request.session:
@@ -110,7 +108,10 @@ class Explain:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        # Browsers and proxies keep no copy of what is a merchant's own.
+        add_never_cache_headers(response)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Every failure has a name and a status; this one view of Django's calls for each."""

@@ -7,6 +7,7 @@ functions: FastAPI runs these in threads, where they may wait for OmniFund and h
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
@@ -59,9 +60,8 @@ def callback(request: Request) -> Response:
 
 
 @app.get("/")
-def home(request: Request, response: Response) -> dict[str, object]:
+def home(request: Request) -> dict[str, object]:
     """Return the names of the merchant's customers."""
-    response.headers["Cache-Control"] = "no-store"
     if "handle" not in request.session:
         return {"signed_in": False, "sign_in": "/login"}
     page = omnifund.api.customers(request.session["handle"])
@@ -90,3 +90,13 @@ def explain(request: Request, error: OmniFundError) -> Response:
         request.session.clear()
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
     return JSONResponse({"problem": type(error).__name__}, error.status, headers)
+
+
+@app.middleware("http")
+async def keep_nothing(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Have browsers and proxies keep no copy of what is a merchant's own."""
+    response = await call_next(request)
+    response.headers["Cache-Control"] = "no-store"
+    return response

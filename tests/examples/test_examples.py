@@ -113,7 +113,9 @@ class Merchant:
 
     def get(self, path: str) -> requests.Response:
         """Open a page; follows no redirect."""
-        return self.browser.get(urljoin(self.site.url, path), allow_redirects=False, timeout=30)
+        answer = self.browser.get(urljoin(self.site.url, path), allow_redirects=False, timeout=30)
+        assert "no-store" in answer.headers["Cache-Control"]
+        return answer
 
     def authorize(self, button: str = "accepted") -> str:
         """Go to OmniFund and answer there; return the callback's URL."""
@@ -130,7 +132,6 @@ class Merchant:
         """How many customers the front page shows, or ``None`` for a stranger."""
         page = self.get("/")
         assert page.status_code == 200, page.text
-        assert "no-store" in page.headers["Cache-Control"]
         if self.site.name == "fastapi":
             return len(page.json()["customers"]) if page.json()["signed_in"] else None
         return None if "Sign in with OmniFund" in page.text else page.text.count("<li>")
