@@ -15,6 +15,7 @@ import json
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 from flask import Request, g, request
 from werkzeug.wrappers import Response
@@ -57,7 +58,8 @@ def retell_start(attempt: Attempt, login: Callable[..., Any]) -> None:
     callback = recording.exchanges.pop()
     frames = [Frame.of(Gateway.authorization_url), Frame.of(login)]
     began = round((attempt.started_at - recording.at) * 1000, 1)
-    start = recording.add("login", "GET", f"/login?next={attempt.next_path}", frames=frames)
+    path = f"/login?next={quote(attempt.next_path, safe='/')}"
+    start = recording.add("login", "GET", path, frames=frames)
     recording.answer(start, 302, {"Location": url})
     start.begun = start.ended = began
     checks = [Check.STATE_FRESH, Check.NEXT_IS_LOCAL]

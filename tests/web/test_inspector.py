@@ -58,6 +58,12 @@ def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> 
     assert callback["fields"]["code"] == exchange["fields"]["code"]
 
 
+def test_where_a_sign_in_leads_to_is_told_whole(person: Person) -> None:
+    person.sign_in("/customers%3Fpage%3D2%26from%3Da%2Bb")
+    login = recordings(person)[0]["exchanges"][0]
+    assert login["fields"] == {"next": "/customers?page=2&from=a+b"}
+
+
 def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(person: Person) -> None:
     person.sign_in()
     person.get("/customers")
