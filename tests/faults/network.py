@@ -13,8 +13,8 @@ from typing import Self
 class TcpProxy:
     """Stands between a client and a server, for any protocol.
 
-    Counts ``connections``, how many were ``refused``, and the bytes that went ``up`` (to the
-    server) and ``down``.
+    Counts ``connections``, how many were ``refused``, the bytes that were ``taken`` from both
+    sides, and those that went ``up`` (to the server) and ``down``.
     """
 
     def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -36,6 +36,7 @@ class TcpProxy:
         self._delay = 0.0
         self.connections = 0
         self.refused = 0
+        self.taken = 0
         self.up = 0
         self.down = 0
 
@@ -129,6 +130,7 @@ class TcpProxy:
     def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.taken += len(data)
                 self._flowing.wait()
                 if source in self._cut:
                     break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,23 @@ def test_a_password_in_the_url_is_used() -> None:
         assert Store(connect(url)).execute(("PING",))
         with pytest.raises(StoreUnavailable):
             Store(connect(f"redis://127.0.0.1:{server.port}")).execute(("PING",))
+
+
+def test_a_connection_that_breaks_while_redis_is_asked_is_replaced_once(
+    valkey: ValkeyServer,
+) -> None:
+    """F6"""
+    with TcpProxy(valkey.port) as network, ThreadPoolExecutor(1) as pool:
+        store = Store(connect(f"redis://127.0.0.1:{network.port}?socket_timeout=10"))
+        store.execute(("SET", "k", "v"))
+        taken = network.taken
+        network.freeze()
+        answer = pool.submit(store.execute, ("GET", "k"))
+        wait_until(lambda: network.taken > taken, what="the command to be sent")
+        network.reset()
+        network.thaw()
+        assert answer.result() == [b"v"]
+        assert network.connections == 2
 
 
 def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
