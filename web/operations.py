@@ -78,16 +78,20 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=_StandardOutput,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
+    # gunicorn has set up its own before it imports the app, and writes them to standard error.
+    server = logging.getLogger("gunicorn.error")
+    server.setLevel(max(server.level, root.level))
+    for each in server.handlers:
+        each.setFormatter(formatter)
     # Authlib writes the code verifier at DEBUG.
     logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))
 

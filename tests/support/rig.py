@@ -134,6 +134,7 @@ def fleet(
     expires_in: int = 3600,
     store_url: str | None = None,
     temporary: str | None = None,
+    log_level: str = "INFO",
     arguments: tuple[str, ...] = (),
 ) -> Iterator[Rig]:
     """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
@@ -151,6 +152,7 @@ def fleet(
             "REDIS_URL": store_url or redis_url,
             "SECRET_KEY": secret_key,
             "RATE_LIMITS": "off",
+            "LOG_LEVEL": log_level,
             **({"TMPDIR": temporary} if temporary else {}),
         }
         app = app_module.create_app(settings)

@@ -61,6 +61,19 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     assert "some-state" not in log
 
 
+@pytest.mark.parametrize(("level", "is_told"), [("INFO", True), ("ERROR", False)])
+def test_gunicorns_own_lines_look_like_the_others(
+    redis_url: str, level: str, is_told: bool
+) -> None:
+    """G7"""
+    with fleet(redis_url, workers=1, log_level=level) as running:
+        assert running.server is not None
+        assert running.server.stop() == 0
+        events = [json.loads(line)["event"] for line in running.server.log.splitlines()]
+    assert any("Listening at" in event for event in events) is is_told
+    assert any("Shutting down" in event for event in events) is is_told
+
+
 def test_an_access_log_that_an_operator_turns_on_holds_no_query_either(redis_url: str) -> None:
     """D2"""
     arguments = ("--access-logfile", "-", "--log-level", "debug")
