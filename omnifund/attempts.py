@@ -13,7 +13,7 @@ import binascii
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -75,11 +75,22 @@ class Claim(Enum):
 class Attempts:
     """Seals attempts for the browser, and lets each be used once."""
 
-    def __init__(self, keyring: Keyring, store: Store, *, cookie_prefix: str) -> None:
-        """``cookie_prefix``: what the cookies' names begin with, for example ``attempt_``."""
+    def __init__(
+        self,
+        keyring: Keyring,
+        store: Store,
+        *,
+        cookie_prefix: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``cookie_prefix``: what the cookies' names begin with, for example ``attempt_``.
+
+        ``sleep`` only paces waiting.
+        """
         self._keyring = keyring
         self._store = store
         self._prefix = cookie_prefix
+        self._sleep = sleep
 
     # --- the cookie --------------------------------------------------------------------------
 
@@ -147,7 +158,7 @@ class Attempts:
             seconds_since_claim = _MARK_SECONDS - remaining_ms / 1000
             if holder == _FAILED or seconds_since_claim >= WAIT_SECONDS:
                 return Claim.LOST, None
-            time.sleep(_POLL_SECONDS)
+            self._sleep(_POLL_SECONDS)
         return Claim.FINISHED, handle
 
     def _finished_with(self, attempt: Attempt, key: str, mark: bytes | None) -> str | None:
