@@ -1,4 +1,4 @@
-"""The application factory. Wiring only: everything may be imported here, nobody imports it."""
+"""The application factory: a table of contents. Everything may be imported here."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ from flask import Flask
 
 import cli
 from config import ConfigurationError, Settings
-from omnifund.redis_client import connect
 from omnifund.store import RedisClient
-from web import (
-    errors,
-    formats,
-    inspector,
-    lab,
-    layout,
-    limits,
-    notices,
-    operations,
-    pages,
-    security,
-    sign_in,
-)
+from web import auth, current, errors, formats, layout, limits, operations, pages, security
 from web.application import Application
-from web.integration import Integration
-from web.sessions import SealedRedisSessionInterface
+from web.sessions import RedisSessions
 
 
 def create_app(
@@ -35,7 +21,7 @@ def create_app(
     redis: RedisClient | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """Make the app.
+    """Create the app.
 
     ``settings``: read from the environment by default. ``redis``: made from ``REDIS_URL`` by
     default. ``clock`` returns Unix seconds. Raises ``ConfigurationError``.
@@ -51,28 +37,24 @@ def create_app(
 
     app = Application(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
-
-    parts = Integration.from_settings(
+    omnifund = current.from_settings(
         settings,
-        redis or connect(settings.redis_url.get_secret_value()),
+        redis=redis,
         clock=clock,
-        observe=events.observer(),
+        on_event=events.observer(),
         time_redis=events.time_redis,
     )
-    parts.init_app(app)
-    app.session_interface = SealedRedisSessionInterface(app, parts)
+    current.init_app(app, settings, omnifund)
+    app.session_interface = RedisSessions(app, settings, omnifund)
 
     operations.init_app(app, settings, events)
-    app.register_blueprint(pages.blueprint)
-    app.register_blueprint(sign_in.blueprint)
+    pages.init_app(app)
+    auth.init_app(app)
     layout.init_app(app, settings)
     formats.register(app)
-    notices.init_app(app)
-    inspector.init_app(app, settings)
-    lab.init_app(app, settings)
     errors.init_app(app)
     cli.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
-        limits.init_app(app, limits.RateLimiter(parts.store, clock))
+        limits.init_app(app, limits.RateLimiter(omnifund.store, clock))
     return app

@@ -15,11 +15,11 @@ import click
 from flask import Flask
 from flask.cli import AppGroup
 
+import doctor as checks
 from config import ConfigurationError, Settings
+from doctor import Status, in_words, make_client
 from omnifund.errors import OmniFundError
 from omnifund.token import Token
-from web import doctor as checks
-from web.doctor import Status, in_words, make_parts
 
 MASKED: Final = "••••••••"
 _SIGNS: Final[dict[Status, str]] = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
@@ -88,14 +88,14 @@ def _commands(settings: Callable[[], Settings]) -> click.Group:
 
 
 def _get_token(settings: Settings, *, refresh: bool) -> Token:
-    gateway = make_parts(settings).gateway
+    oauth = make_client(settings).oauth
     if refresh:
         old = Token("unknown", _ask("Refresh token"), obtained_at=0, expires_at=0)
-        return gateway.refresh(old)
+        return oauth.refresh(old)
     if not settings.password_grant:
         raise click.ClickException("The password work-flow is off. PASSWORD_GRANT=on offers it.")
     username = _ask("Username", hidden=False)
-    return gateway.password(username, _ask("Password"))
+    return oauth.password(username, _ask("Password"))
 
 
 def _ask(what: str, *, hidden: bool = True) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from benchmarks.browser import Door
 from benchmarks.meters import cpu_seconds
 from benchmarks.peers import Peer, Provider, peer
-from omnifund.sealing import fingerprint
+from omnifund.encryption import fingerprint
 
 FEW: Final = 100
 MANY: Final = 200_000

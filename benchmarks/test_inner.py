@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.provider import new_token
 from omnifund.answers import read_token_answer
 from omnifund.connection import Reading
-from omnifund.sealing import Keyring, fingerprint
+from omnifund.encryption import Cipher, fingerprint
 from omnifund.token import Token
 from omnifund.transport import Answer
 from web.operations import _redact
@@ -29,13 +29,13 @@ _RECORD: Final = json.dumps(_PAYLOAD).encode()
 
 
 def test_seal_a_token(benchmark: BenchmarkFixture) -> None:
-    keyring = Keyring([secrets.token_urlsafe(48)])
+    keyring = Cipher([secrets.token_urlsafe(48)])
     sealed = benchmark(keyring.seal, _RECORD, secret=_SECRET, name="token")
     assert len(sealed) > len(_RECORD)
 
 
 def test_unseal_a_token(benchmark: BenchmarkFixture) -> None:
-    keyring = Keyring([secrets.token_urlsafe(48)])
+    keyring = Cipher([secrets.token_urlsafe(48)])
     sealed = keyring.seal(_RECORD, secret=_SECRET, name="token")
     assert benchmark(keyring.open, sealed, secret=_SECRET, name="token") == _RECORD
 

@@ -20,7 +20,7 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_GET, require_POST
 
 from omnifund.client import OmniFund
-from omnifund.errors import OmniFundError, SignInRequired, Unavailable
+from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import connect
 
 PAGE = """<!doctype html>
@@ -115,7 +115,7 @@ class Explain:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Every failure has a name and a status; this one view of Django's calls for each."""
-        if isinstance(error, SignInRequired):
+        if isinstance(error, ReauthorizationRequired):
             # The connection has ended: sign in, once.
             request.session.flush()
             return HttpResponseRedirect("/login")

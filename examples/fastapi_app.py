@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.middleware.sessions import SessionMiddleware
 
 from omnifund.client import SIGN_IN_SECONDS, OmniFund
-from omnifund.errors import OmniFundError, SignInRequired, Unavailable
+from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import connect
 
 omnifund = OmniFund.build(
@@ -86,7 +86,7 @@ def logout(request: Request) -> Response:
 @app.exception_handler(OmniFundError)
 def explain(request: Request, error: OmniFundError) -> Response:
     """Every failure has a name and a status. After 401 the caller opens ``/login``."""
-    if isinstance(error, SignInRequired):
+    if isinstance(error, ReauthorizationRequired):
         request.session.clear()
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
     return JSONResponse({"problem": type(error).__name__}, error.status, headers)

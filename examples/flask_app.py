@@ -12,7 +12,7 @@ from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response
 
 from omnifund.client import OmniFund
-from omnifund.errors import OmniFundError, SignInRequired, Unavailable
+from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import connect
 
 PAGE = """<!doctype html>
@@ -88,8 +88,8 @@ def logout() -> Response:
     return redirect("/", 303)
 
 
-@app.errorhandler(SignInRequired)
-def sign_in_again(_error: SignInRequired) -> Response:
+@app.errorhandler(ReauthorizationRequired)
+def sign_in_again(_error: ReauthorizationRequired) -> Response:
     """The connection has ended: sign in, once."""
     session.clear()
     return redirect("/login")

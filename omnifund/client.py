@@ -1,44 +1,63 @@
-"""Everything put together, and signing in as two calls: where to begin with this package.
+"""The client: signing merchants in through OmniFund, and reading their data.
 
-``start`` before the redirect to OmniFund, ``finish`` in the callback, ``sign_out`` at the end.
-``finish`` returns a *handle*, which the app keeps in the browser's session and ``api`` asks for.
-Cookies come in as a mapping and go out as arguments of ``set_cookie``, which are the same in Flask,
-Django and Starlette. docs/take-it-with-you.md shows all three.
+``create_authorization_request`` before the redirect to OmniFund, ``handle_callback`` after it,
+``disconnect`` at the end. The callback returns a *connection ID*, which the host application keeps
+in the browser's session and passes to ``customers`` and ``transactions``. Cookies come in as a
+mapping and go out as arguments of ``set_cookie``, which are the same in Flask, Django, and
+Starlette.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypedDict
+from typing import Final, Literal, TypedDict
+from urllib.parse import urlsplit
 
-from omnifund.access import Access
-from omnifund.api import Api
-from omnifund.attempts import ATTEMPT_SECONDS, Attempt, Attempts, Claim
-from omnifund.callback import Query, read, state_of
-from omnifund.errors import AttemptInvalid
-from omnifund.events import Event, Observer, ignore
-from omnifund.gateway import Gateway
-from omnifund.sealing import Keyring, fingerprint
-from omnifund.store import Command, RedisClient, Store
+from omnifund.api import API
+from omnifund.authorization import (
+    AuthorizationCode,
+    AuthorizationRequest,
+    Claim,
+    PendingRequests,
+    new_code_verifier,
+    new_state,
+    parse_query,
+    read_authorization_response,
+    require_state,
+    safe_next,
+)
+from omnifund.encryption import Cipher, fingerprint
+from omnifund.errors import (
+    AccessDenied,
+    AuthorizationErrorResponse,
+    InvalidState,
+    OmniFundError,
+    StoreUnavailable,
+)
+from omnifund.events import Event, OnEvent, ignore
+from omnifund.http import HTTPClient
+from omnifund.oauth import OAuthClient
+from omnifund.refresh import TokenRefresher
+from omnifund.store import Command, RedisClient, RedisStore
 from omnifund.token import Token
-from omnifund.transport import Transport
-from omnifund.vault import Vault
+from omnifund.token_store import RedisTokenStore, StoredToken
 
 SIGN_IN_SECONDS: Final = 12 * 3600
-"""How long a sign-in lasts at most, if the app does not say otherwise."""
+"""How long a connection lasts at most, if the host application does not say otherwise."""
 
 MIN_SECRET_KEY_LENGTH: Final = 32
 
 
 class Cookie(TypedDict):
-    """Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser forgets the cookie."""
+    """Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser deletes the cookie."""
 
     key: str
     value: str
-    max_age: int
+    max_age: int | None
     path: str
     secure: bool
     httponly: bool
@@ -46,46 +65,36 @@ class Cookie(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """A sign-in that has begun: set ``cookies``, and redirect to ``url``."""
+class Redirect:
+    """An authorization request that has started: set ``cookies``, and redirect to ``url``."""
 
-    attempt: Attempt
+    request: AuthorizationRequest
     url: str = field(repr=False)
     cookies: list[Cookie] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A sign-in that has ended well. ``handle`` opens the token: a secret of the session's."""
+    """A completed sign-in.
 
-    handle: str = field(repr=False)
-    next_path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OmniFund:
-    """One app's connection with OmniFund: its parts, and the way through them.
-
-    ``clock`` returns Unix seconds.
+    ``connection_id`` opens the tokens: keep it in the session, and nowhere else. ``next``: the path
+    to redirect to. ``is_new`` is false when the same callback came again, by Reload or Back.
     """
 
-    clock: Callable[[], float]
-    observe: Observer
-    keyring: Keyring
-    store: Store
-    attempts: Attempts
-    transport: Transport
-    gateway: Gateway
-    vault: Vault
-    access: Access
-    api: Api
-    pkce: bool
-    secure_cookies: bool
-    sign_in_seconds: int
+    connection_id: str = field(repr=False)
+    next: str
+    is_new: bool = True
 
-    @classmethod
-    def build(
-        cls,
+
+def _no_commands(_connection_id: str) -> Sequence[Command]:
+    return ()
+
+
+class OmniFund:
+    """One application's client of OmniFund."""
+
+    def __init__(
+        self,
         redis: RedisClient,
         *,
         base_url: str,
@@ -93,145 +102,237 @@ class OmniFund:
         client_secret: str,
         redirect_uri: str,
         secret_keys: Sequence[str],
+        http: HTTPClient | None = None,
         pkce: bool = True,
         leeway: float = 60,
         sign_in_seconds: int = SIGN_IN_SECONDS,
-        connect_timeout: float = 3.0,
-        read_timeout: float = 10.0,
-        ca_bundle: str | None = None,
+        default_next: str = "/",
+        never_next: Collection[str] = (),
         clock: Callable[[], float] = time.time,
-        observe: Observer = ignore,
+        on_event: OnEvent = ignore,
         time_redis: Callable[[float], None] = lambda _seconds: None,
-        **more: Any,
-    ) -> Self:
-        """Make every part; connects to nothing yet.
+    ) -> None:
+        """Connect the parts; opens no connection yet.
 
         ``redis``: from ``redis_client.connect``. ``secret_keys``: 32 characters or more each; the
-        first seals and opens, the others only open. ``leeway``: seconds before expiry from which a
-        token is refreshed. Cookies are for https if ``redirect_uri`` is. ``more``: a subclass's own
-        fields. For the others see the parts. Raises ``ValueError``.
+        first one encrypts, the others only decrypt. ``http``: sends to ``base_url``, if the default
+        timeouts don't fit. ``leeway``: seconds before expiry from which a token is refreshed.
+        ``default_next``: where merchants go who wanted no page, or one that is not a path of this
+        app; ``never_next``: paths that a sign-in never leads to, such as ``/login``. ``clock``
+        returns Unix seconds. Cookies are for https if ``redirect_uri`` is. Raises ``ValueError``.
         """
         if min(map(len, secret_keys), default=0) < MIN_SECRET_KEY_LENGTH:
             raise ValueError(f"a secret key has {MIN_SECRET_KEY_LENGTH} characters or more")
-        secure_cookies = redirect_uri.startswith("https://")
-        keyring = Keyring(secret_keys)
-        store = Store(redis, observe, time_round_trip=time_redis)
-        transport = Transport(
-            base_url,
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-            ca_bundle=ca_bundle,
-            clock=clock,
-        )
-        gateway = Gateway(
-            transport,
+        self.secure_cookies = urlsplit(redirect_uri).scheme == "https"
+        self.sign_in_seconds = sign_in_seconds
+        self.clock = clock
+        self.on_event = on_event
+        self.cipher = Cipher(secret_keys)
+        self.store = RedisStore(redis, on_event, time_round_trip=time_redis)
+        self.http = http or HTTPClient(base_url, clock=clock)
+        self.oauth = OAuthClient(
+            self.http,
             client_id=client_id,
             client_secret=client_secret,
             redirect_uri=redirect_uri,
             clock=clock,
-            observe=observe,
+            on_event=on_event,
         )
-        vault = Vault(store, keyring, observe)
-        access = Access(
-            gateway,
-            vault,
+        tag = fingerprint(f"{secret_keys[0]} {client_id} {client_secret}")[:8]
+        self.tokens = RedisTokenStore(self.store, self.cipher, client_tag=tag, on_event=on_event)
+        self.refresher = TokenRefresher(
+            self.oauth,
+            self.tokens,
             leeway=leeway,
-            refresh_timeout=transport.total_timeout,
+            request_timeout=self.http.total_timeout,
             clock=clock,
-            observe=observe,
+            on_event=on_event,
         )
-        return cls(
-            clock=clock,
-            observe=observe,
-            keyring=keyring,
-            store=store,
-            # Browsers take a cookie of that name only over https and from this very host.
-            attempts=Attempts(
-                keyring,
-                store,
-                cookie_prefix=("__Host-" if secure_cookies else "") + "omnifund_attempt_",
-            ),
-            transport=transport,
-            gateway=gateway,
-            vault=vault,
-            access=access,
-            api=Api(transport, access, clock=clock),
-            pkce=pkce,
-            secure_cookies=secure_cookies,
-            sign_in_seconds=sign_in_seconds,
-            **more,
-        )
+        self.api = API(self.http, self.refresher, clock=clock)
+        # Browsers take a cookie with this prefix only over https and from this very host.
+        prefix = ("__Host-" if self.secure_cookies else "") + "omnifund_attempt_"
+        self._pending = PendingRequests(self.cipher, self.store, cookie_prefix=prefix)
+        self._pkce = pkce
+        self._default_next = default_next
+        self._never_next = (*never_next, urlsplit(redirect_uri).path)
 
-    def start(self, cookies: Mapping[str, str], next_path: str = "/") -> Start:
-        """Begin a sign-in; asks nobody.
+    # --- signing in --------------------------------------------------------------------------
 
-        ``cookies``: the browser's. ``next_path``: where to go afterwards. It is not checked here: a
-        path that comes from a query may lead to another site.
+    def create_authorization_request(
+        self, cookies: Mapping[str, str], next: str | None = None, *, owner: str = ""
+    ) -> Redirect:
+        """Start a sign-in; sends nothing (manual, step 2; RFC 6749 §4.1.1).
+
+        ``cookies``: the browser's. ``next``: where to go afterwards, from anywhere: it is checked
+        here. ``owner``: the ID of the host application's own signed-in user, if it has users.
         """
-        attempt = Attempt.start(next_path, pkce=self.pkce, now=self.clock())
-        surplus = [self._cookie(name, "", 0) for name in self.attempts.surplus(cookies)]
-        mine = self._cookie(*self.attempts.cookie(attempt), ATTEMPT_SECONDS)
-        self.observe(Event.SIGN_IN_STARTED)
-        return Start(attempt, self.gateway.authorization_url(attempt), [*surplus, mine])
+        request = AuthorizationRequest(
+            state=new_state(),
+            code_verifier=new_code_verifier() if self._pkce else "",
+            next=self.safe_next(next) or self._default_next,
+            started_at=self.clock(),
+            owner=owner,
+        )
+        name, value = self._pending.cookie(request)
+        self.on_event(Event.SIGN_IN_STARTED)
+        return Redirect(
+            request,
+            self.oauth.authorization_url(request),
+            # Without a max_age it ends with the browser; its content expires sooner.
+            [*self.surplus_cookies(cookies, room_for=1), self._cookie(name, value, None)],
+        )
 
-    def finish(
-        self, query: Query, cookies: Mapping[str, str], *, current: str | None = None
+    def handle_callback(
+        self,
+        query_string: str | bytes,
+        cookies: Mapping[str, str],
+        *,
+        current: str | None = None,
+        owner: str = "",
+        also: Callable[[str], Sequence[Command]] = _no_commands,
+        also_delete: Sequence[Command] = (),
     ) -> SignIn:
-        """Finish a sign-in, in the callback: match, claim, redeem, save.
+        """Complete a sign-in: match, claim, exchange, store (manual, steps 4 and 5).
 
-        ``query``: all parameters in order, repeated ones included. ``current``: the handle in the
-        browser's session, if it has one. A new sign-in takes its place; a callback that comes a
-        second time, by Reload or Back, keeps it.
+        ``query_string``: as the browser sent it. ``current``: the connection ID in the browser's
+        session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``owner``:
+        as for ``create_authorization_request``. ``also`` returns commands that store something
+        beside the tokens of the new connection, in the same round trip; ``also_delete`` are
+        commands for what belonged to ``current``.
 
-        Give the browser a new session id before the handle is put into its session. Raises any of
-        ``omnifund.errors`` but ``SignInRequired``.
+        Give the browser a new session ID before the connection ID is put into its session. Raises
+        any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
-        attempt = self.attempts.find(state_of(query), cookies, now=self.clock())
-        claim, handle = self.attempts.claim(attempt)
-        if claim is Claim.WON:
-            try:
-                token = self.gateway.redeem(read(query, attempt, issuer=self.gateway.issuer))
-            except Exception:
-                self.attempts.fail(attempt)
-                raise
-            handle = _new_handle()
-            self._save(handle, token, current, self.attempts.finish(attempt, handle))
-            self._note_sign_in(handle, "authorization_code")
-        elif handle is None:
-            raise AttemptInvalid("the sign-in attempt has been used")
-        else:
-            if current is not None and self.vault.load(current) is not None:
-                handle = current
-            self.observe(Event.SIGN_IN_REPEATED)
-        return SignIn(handle, attempt.next_path)
+        try:
+            parameters = parse_query(query_string)
+            request = self._pending.find(
+                require_state(parameters), cookies, now=self.clock(), owner=owner
+            )
+            code, refusal = self._read(parameters, request)
+            claim, connection_id = self._pending.claim(request, code)
+            if claim is Claim.COMPLETED and connection_id is not None:
+                return self._repeated(connection_id, current)
+            if claim is Claim.LOST:
+                raise InvalidState("the authorization request has been used")
+            token = self._exchange(request, code, refusal)
+        except OmniFundError as error:
+            self._note_failure(error, "authorization_code")
+            raise
+        connection_id = new_connection_id()
+        complete = self._pending.complete_command(request, connection_id)
+        self._save(connection_id, token, [complete, *also(connection_id)])
+        self._note_success(connection_id, "authorization_code")
+        self._replace(current, also_delete)
+        return SignIn(connection_id, request.next)
 
-    def password(self, username: str, password: str, *, current: str | None = None) -> str:
-        """Sign in with the merchant's own credentials; return the handle (manual, password).
+    def sign_in_with_password(
+        self,
+        username: str,
+        password: str,
+        next: str | None = None,
+        *,
+        current: str | None = None,
+        also: Callable[[str], Sequence[Command]] = _no_commands,
+        also_delete: Sequence[Command] = (),
+    ) -> SignIn:
+        """Sign in with the merchant's own credentials (manual, password; RFC 6749 §4.3).
 
-        For programs that cannot receive a redirect. Raises ``GrantRejected`` when OmniFund does not
-        know the pair, and what ``finish`` raises for its answers.
+        For programs that cannot receive a redirect. Parameters as for ``handle_callback``. Raises
+        ``InvalidGrant`` when OmniFund rejects the username and password.
         """
-        token, handle = self.gateway.password(username, password), _new_handle()
-        self._save(handle, token, current)
-        self._note_sign_in(handle, "password")
-        return handle
+        try:
+            token = self.oauth.password(username, password)
+        except OmniFundError as error:
+            self._note_failure(error, "password")
+            raise
+        connection_id = new_connection_id()
+        self._save(connection_id, token, also(connection_id))
+        self._note_success(connection_id, "password")
+        self._replace(current, also_delete)
+        return SignIn(connection_id, self.safe_next(next) or self._default_next)
 
-    def sign_out(self, handle: str) -> None:
-        """Delete the token. Raises ``StoreUnavailable``."""
-        self.store.execute(self.vault.forget(handle))
-        self.observe(Event.SIGNED_OUT, session=fingerprint(handle))
+    def safe_next(self, value: str | None) -> str | None:
+        """Return ``value`` if a sign-in may lead there, else ``None``."""
+        return safe_next(value, never=self._never_next)
 
-    def _save(self, handle: str, token: Token, current: str | None, *more: Command) -> None:
-        """Store ``token`` in the place of what ``current`` opens, in one round trip."""
-        commands = [self.vault.save(handle, token, seconds=self.sign_in_seconds), *more]
+    def surplus_cookies(self, cookies: Mapping[str, str], *, room_for: int = 0) -> list[Cookie]:
+        """Return what makes the browser delete its oldest pending requests, beyond the limit.
+
+        Sign-ins that start at the same time don't see each other's cookies, so any response may
+        have to clean up.
+        """
+        names = self._pending.surplus(cookies, room_for=room_for)
+        return [self._cookie(name, "", 0) for name in names]
+
+    # --- a connection ------------------------------------------------------------------------
+
+    def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
+        """Return a token that OmniFund should accept now; see ``TokenRefresher.valid_token``."""
+        return self.refresher.valid_token(connection_id, stored)
+
+    def refresh(self, connection_id: str, stored: StoredToken) -> StoredToken:
+        """Replace the tokens now (manual, "Refreshing an Access Token"; RFC 6749 §6)."""
+        return self.refresher.refresh(connection_id, stored)
+
+    def disconnect(self, connection_id: str, also_delete: Sequence[Command] = ()) -> None:
+        """Delete the tokens. Raises ``StoreUnavailable``.
+
+        They stay valid at OmniFund until they expire: it has no revocation endpoint.
+        """
+        self.store.execute(self.tokens.delete_command(connection_id), *also_delete)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _read(
+        self, parameters: Sequence[tuple[str, str]], request: AuthorizationRequest
+    ) -> tuple[AuthorizationCode | None, OmniFundError | None]:
+        """Return the code, or why there is none: the state is used up in both cases."""
+        try:
+            return read_authorization_response(parameters, request, issuer=self.oauth.issuer), None
+        except OmniFundError as refusal:
+            return None, refusal
+
+    def _exchange(
+        self,
+        request: AuthorizationRequest,
+        code: AuthorizationCode | None,
+        refusal: OmniFundError | None,
+    ) -> Token:
+        try:
+            if code is None:
+                raise refusal or InvalidState("the callback has no code")
+            return self.oauth.exchange_code(code)
+        except BaseException:
+            self._pending.fail(request)
+            raise
+
+    def _repeated(self, connection_id: str, current: str | None) -> SignIn:
+        """The sign-in is already complete; the code is not sent again (RFC 6749 §10.5)."""
+        if current is not None and self.tokens.load(current) is not None:
+            connection_id = current
+        self.on_event(Event.SIGN_IN_REPEATED)
+        return SignIn(connection_id, self._default_next, is_new=False)
+
+    def _save(self, connection_id: str, token: Token, more: Sequence[Command]) -> None:
+        save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)
+        self.store.execute(save, *more)
+
+    def _replace(self, current: str | None, also_delete: Sequence[Command]) -> None:
+        """Delete the connection that a new one replaces, once the new one is stored."""
+        # The new sign-in stands even if this fails: the old record ends with its own lifetime.
         if current is not None:
-            commands.append(self.vault.forget(current))
-        self.store.execute(*commands)
+            with suppress(StoreUnavailable):
+                self.disconnect(current, also_delete)
 
-    def _note_sign_in(self, handle: str, workflow: str) -> None:
-        self.observe(Event.SIGN_IN_SUCCEEDED, workflow=workflow, session=fingerprint(handle))
+    def _note_success(self, connection_id: str, flow: str) -> None:
+        session = fingerprint(connection_id)
+        self.on_event(Event.SIGN_IN_SUCCEEDED, workflow=flow, session=session)
 
-    def _cookie(self, name: str, value: str, max_age: int) -> Cookie:
+    def _note_failure(self, error: OmniFundError, flow: str) -> None:
+        event = next(event for kind, event in _FAILURES if isinstance(error, kind))
+        self.on_event(event, workflow=flow, reason=type(error).__name__)
+
+    def _cookie(self, name: str, value: str, max_age: int | None) -> Cookie:
         return {
             "key": name,
             "value": value,
@@ -243,6 +344,14 @@ class OmniFund:
         }
 
 
-def _new_handle() -> str:
+_FAILURES: Final[tuple[tuple[type[OmniFundError], Event], ...]] = (
+    (InvalidState, Event.SIGN_IN_INVALID),
+    (AccessDenied, Event.SIGN_IN_DENIED),
+    (AuthorizationErrorResponse, Event.SIGN_IN_REFUSED),
+    (OmniFundError, Event.SIGN_IN_FAILED),
+)
+
+
+def new_connection_id() -> str:
     """Return 256 random bits."""
     return secrets.token_urlsafe(32)

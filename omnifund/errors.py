@@ -1,28 +1,32 @@
-"""What can go wrong between a merchant, this app and OmniFund, named as the merchant's state.
+"""What can go wrong between a merchant, this app, and OmniFund, named as the merchant's state.
 
 ::
 
     OmniFundError
-    ├── AttemptInvalid          this sign-in attempt is unknown, used, expired or another browser's
-    │   └── CallbackMalformed   it is this browser's, but the callback's parameters make no sense
-    ├── AuthorizationRefused    OmniFund sent the merchant back with an error instead of a code
-    │   └── AccessDenied        the merchant pressed Deny
-    ├── GrantRejected           OmniFund does not accept this code, password or refresh token
-    ├── SignInRequired          there is no usable token any more: the merchant must sign in again
-    ├── ClientMisconfigured     OmniFund does not accept this app's credentials or settings
-    ├── AccessForbidden         the token is good, but not for what was asked (API 403)
-    ├── RecordNotFound          the API knows no such record (API 404)
-    ├── Unavailable             try later; ``retry_after`` says when
-    │   ├── OmniFundUnavailable OmniFund cannot be reached or says that it cannot answer now
-    │   ├── OmniFundTooSlow     OmniFund did not answer in time; what it did is unknown
-    │   ├── RefreshBusy         another request is refreshing this token and takes long
-    │   └── StoreUnavailable    Redis cannot be reached, which says nothing about the session
-    └── OmniFundNonsense        OmniFund's answer cannot be understood
+    ├── InvalidState                  the state is unknown, used, expired, or another browser's
+    │   ├── OwnerMismatch             another user of the host application started this request
+    │   └── InvalidAuthorizationResponse  the state is good; other parameters are invalid
+    ├── AuthorizationErrorResponse    OmniFund returned an error instead of a code
+    │   └── AccessDenied              the merchant chose Deny
+    ├── InvalidGrant                  OmniFund rejects this code, password, or refresh token
+    ├── ReauthorizationRequired       there is no usable token: the merchant must sign in again
+    ├── RefreshRejected               no refresh any more, but the access token still works
+    ├── ClientMisconfigured           OmniFund rejects this client's credentials or settings
+    ├── InvalidFilter                 the API rejects a filter or page number (400)
+    ├── AccessForbidden               the token is valid, but not for this resource (API 403)
+    ├── RecordNotFound                the API has no such record (404)
+    ├── Unavailable                   try again later; ``retry_after`` says when
+    │   ├── OmniFundUnavailable       OmniFund cannot be reached, or returned 429 or 5xx
+    │   ├── OmniFundTimeout           OmniFund did not respond in time; what it did is unknown
+    │   ├── RefreshInProgress         another request is refreshing this token and takes long
+    │   └── StoreUnavailable          Redis failed, which says nothing about the session
+    └── InvalidResponse               OmniFund's response cannot be interpreted
+        └── AccessTokenRejected       the API rejects a token that OmniFund has just issued
 
-Each has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15).
+Each class has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15).
 
-No message holds a secret, and none holds a text that a server or a query string supplied, except
-``code``, which is checked to be a short token before it gets here.
+No message contains a secret or text from a server or a query string, except ``code``, which is
+checked to be a short token first.
 """
 
 from __future__ import annotations
@@ -31,48 +35,52 @@ from typing import ClassVar
 
 
 class OmniFundError(Exception):
-    """The root of everything that the package raises on purpose."""
+    """The root of all errors that this package raises."""
 
     status: ClassVar[int] = 500
 
 
-class AttemptInvalid(OmniFundError):
-    """No sign-in can be finished with this callback (RFC 6749 §10.12)."""
+class InvalidState(OmniFundError):
+    """This callback completes no authorization request of this browser (RFC 6749 §10.12)."""
 
     status = 400
 
 
-class CallbackMalformed(AttemptInvalid):
-    """A parameter is missing, repeated, contradictory or not of its form (RFC 6749 §4.1.2)."""
+class OwnerMismatch(InvalidState):
+    """Another user of the host application started this authorization request."""
 
 
-class AuthorizationRefused(OmniFundError):
-    """OmniFund's authorization error response (RFC 6749 §4.1.2.1).
+class InvalidAuthorizationResponse(InvalidState):
+    """A parameter is missing, repeated, contradictory, or malformed (RFC 6749 §4.1.2)."""
 
-    ``code``: the error code, or ``None`` when it was not fit to be shown.
+
+class AuthorizationErrorResponse(OmniFundError):
+    """An authorization error response (RFC 6749 §4.1.2.1).
+
+    ``code``: the error code, or ``None`` when it is not fit to be shown.
     """
 
     status = 400
 
     def __init__(self, code: str | None) -> None:
         self.code = code
-        super().__init__(f"authorization refused: {code or 'an unreadable error code'}")
+        super().__init__(f"authorization error: {code or 'an unreadable error code'}")
 
 
-class AccessDenied(AuthorizationRefused):
-    """``access_denied``: the merchant declined."""
+class AccessDenied(AuthorizationErrorResponse):
+    """``access_denied``: the merchant chose Deny."""
 
     status = 403
 
 
-class GrantRejected(OmniFundError):
+class InvalidGrant(OmniFundError):
     """``invalid_grant`` (RFC 6749 §5.2)."""
 
     status = 400
 
 
-class SignInRequired(OmniFundError):
-    """The merchant has to sign in again; ``reason`` says why: a fixed word of this package."""
+class ReauthorizationRequired(OmniFundError):
+    """The merchant must sign in again; ``reason`` is one of this package's fixed texts."""
 
     status = 401
 
@@ -81,24 +89,36 @@ class SignInRequired(OmniFundError):
         super().__init__(reason)
 
 
+class RefreshRejected(OmniFundError):
+    """The tokens cannot be refreshed; the access token is valid until it expires."""
+
+    status = 409
+
+
 class ClientMisconfigured(OmniFundError):
-    """``invalid_client`` and its relatives: only the operator can mend it (RFC 6749 §5.2)."""
+    """``invalid_client`` and its relatives: only the operator can fix it (RFC 6749 §5.2)."""
 
     status = 502
 
     def __init__(self, code: str | None) -> None:
         self.code = code
-        super().__init__(f"OmniFund refused this client: {code or 'an unreadable error code'}")
+        super().__init__(f"OmniFund rejected this client: {code or 'an unreadable error code'}")
+
+
+class InvalidFilter(OmniFundError):
+    """OmniFund's API returned 400: it does not understand a filter."""
+
+    status = 400
 
 
 class AccessForbidden(OmniFundError):
-    """OmniFund's API answered 403."""
+    """OmniFund's API returned 403."""
 
     status = 403
 
 
 class RecordNotFound(OmniFundError):
-    """OmniFund's API answered 404."""
+    """OmniFund's API returned 404."""
 
     status = 404
 
@@ -114,28 +134,32 @@ class Unavailable(OmniFundError):
 
 
 class OmniFundUnavailable(Unavailable):
-    """No connection, 429 or 5xx. ``sent``: whether OmniFund may have got the request."""
+    """No connection, 429, or 5xx. ``sent``: whether OmniFund may have received the request."""
 
     def __init__(self, message: str, *, retry_after: int = 5, sent: bool = True) -> None:
         self.sent = sent
         super().__init__(message, retry_after=retry_after)
 
 
-class OmniFundTooSlow(Unavailable):
-    """A time-out after the request was sent: OmniFund may or may not have acted on it."""
+class OmniFundTimeout(Unavailable):
+    """A timeout after the request was sent: OmniFund may or may not have processed it."""
 
     status = 504
 
 
-class RefreshBusy(Unavailable):
-    """Waiting for another request's refresh has taken longer than anybody should wait."""
+class RefreshInProgress(Unavailable):
+    """Another request's refresh takes longer than a request may wait."""
 
 
 class StoreUnavailable(Unavailable):
     """Redis refuses, is silent, or has failed over: "the store failed", not "no session"."""
 
 
-class OmniFundNonsense(OmniFundError):
-    """An answer that no OAuth server or API should give: wrong type, wrong shape, cut short."""
+class InvalidResponse(OmniFundError):
+    """A response with the wrong content type or structure, or cut short."""
 
     status = 502
+
+
+class AccessTokenRejected(InvalidResponse):
+    """OmniFund's API returned 401 again, to an access token that was issued a moment ago."""

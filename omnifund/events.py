@@ -1,6 +1,6 @@
-"""What the package tells its host about, as ``subject:action:outcome``.
+"""Events that the package reports to its host, named ``subject:action:outcome``.
 
-The host passes an ``Observer``; logging and metrics are its business. Facts never hold a secret.
+The host passes an ``OnEvent``; logging and metrics are the host's. Facts never contain a secret.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-Observer = Callable[..., None]
-"""Called as ``observe(event, **facts)``; must not raise."""
+OnEvent = Callable[..., None]
+"""Called as ``on_event(event, **facts)``; must not raise."""
 
 
 class Event(StrEnum):
-    """Everything that is worth a log line or a counter."""
+    """Everything worth a log line or a counter."""
 
     SIGN_IN_STARTED = "sign_in:attempt:started"
     SIGN_IN_SUCCEEDED = "sign_in:attempt:succeeded"
@@ -37,4 +37,4 @@ class Event(StrEnum):
 
 
 def ignore(event: Event, **facts: Any) -> None:
-    """The observer of a host that does not care."""
+    """Discard the event: the default of a host without logs and metrics."""

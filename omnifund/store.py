@@ -17,7 +17,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from omnifund.errors import StoreUnavailable
-from omnifund.events import Event, Observer, ignore
+from omnifund.events import Event, OnEvent, ignore
 
 Command = tuple[str | bytes | int, ...]
 """A Redis command as it goes over the wire, for example ``("GET", "key")``."""
@@ -36,7 +36,7 @@ class Store:
     def __init__(
         self,
         client: RedisClient,
-        observe: Observer = ignore,
+        observe: OnEvent = ignore,
         *,
         time_round_trip: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
@@ -158,3 +158,6 @@ class _Silence:
         with self._changed:
             self._is_silent, self._is_being_asked = is_silent, False
             self._changed.notify_all()
+
+
+RedisStore = Store

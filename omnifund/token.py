@@ -1,6 +1,6 @@
-"""The token: what OmniFund answered, checked once, then carried around as a fact.
+"""Validated OAuth token response (RFC 6749 §5.1).
 
-A ``Token`` cannot exist without a usable access token. Its secrets have no repr.
+A ``Token`` cannot exist without a usable access token. Its secrets do not appear in its repr.
 """
 
 from __future__ import annotations
@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from omnifund import trace
-from omnifund.errors import OmniFundNonsense
-from omnifund.trace import Check
+import msgspec
+
+from omnifund.errors import InvalidResponse
 
 DEFAULT_LIFETIME: Final = 300
-"""Seconds that a token is believed to live when the answer does not say (RFC 6749 §5.1)."""
+"""Seconds that a token is assumed to be valid when the response does not say (RFC 6749 §5.1)."""
 
 MAX_LIFETIME: Final = 365 * 24 * 3600
-"""Seconds; a longer claim is cut to this."""
+"""Seconds; a longer lifetime is reduced to this."""
 
-DEAD_ON_ARRIVAL_PAUSE: Final = 30
+EXPIRED_ON_ARRIVAL_PAUSE: Final = 30
 """Seconds before a refreshed token that arrived already expired is refreshed again."""
 
 MAX_TOKEN_LENGTH: Final = 8192
@@ -29,32 +28,28 @@ _VSCHARS: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, without
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,12}")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One access token with its refresh token; a refresh makes a new one.
+class Token(msgspec.Struct, frozen=True, array_like=True):
+    """One access token with its refresh token; a refresh creates a new one.
 
-    ``obtained_at`` and ``expires_at`` are Unix seconds by this machine's clock; ``scope`` is what
-    was granted, ``None`` when nobody ever named one; ``generation`` counts the refreshes since
+    ``obtained_at`` and ``expires_at`` are Unix seconds by this machine's clock; ``scope`` is the
+    granted scope, ``None`` when neither side named one; ``generation`` counts the refreshes since
     the merchant signed in.
     """
 
-    access_token: str = field(repr=False)
-    refresh_token: str | None = field(repr=False)
+    access_token: str
+    refresh_token: str | None
     obtained_at: int
     expires_at: int
     scope: str | None = None
     generation: int = 0
 
+    def __repr__(self) -> str:
+        return f"Token(expires_at={self.expires_at}, generation={self.generation})"
+
     @property
     def token_type(self) -> str:
         """The only type that can be here (RFC 6750)."""
         return "Bearer"
-
-    @property
-    def secrets(self) -> dict[str, str]:
-        """What must never be shown, by name."""
-        found = {"access_token": self.access_token, "refresh_token": self.refresh_token}
-        return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def from_response(
@@ -65,52 +60,88 @@ class Token:
         previous: Token | None = None,
         requested_scope: str | None = None,
     ) -> Self:
-        """Check a successful answer of the token endpoint (RFC 6749 §5.1).
+        """Validate a successful token response.
 
         ``now``: Unix seconds. ``previous``: the token that was refreshed, if any.
-        Raises ``OmniFundNonsense`` when the answer grants nothing that can be used.
+        Raises ``InvalidResponse`` when the response grants nothing that can be used.
         """
-        token_type = payload.get("token_type")
-        # RFC 6749 §7.1: a client must not use a token of a type that it does not understand;
-        # §5.1: the type's name is case insensitive.
-        if not isinstance(token_type, str) or token_type.lower() != "bearer":
-            raise OmniFundNonsense("the token answer has no token_type that this app understands")
-        trace.checked(Check.TOKEN_TYPE)
-        access_token = _secret(payload.get("access_token"), "access_token")
-        trace.checked(Check.ACCESS_TOKEN)
-        refresh_token = payload.get("refresh_token")
-        if refresh_token in (None, ""):
-            # RFC 6749 §6: the server may leave out a new refresh token; the old one stays good.
-            refresh_token = previous.refresh_token if previous else None
-        else:
-            refresh_token = _secret(refresh_token, "refresh_token")
+        require_bearer_type(payload)
+        access_token = require_access_token(payload)
         return cls(
             access_token=access_token,
-            refresh_token=refresh_token,
+            refresh_token=read_refresh_token(payload, previous),
             obtained_at=int(now),
-            expires_at=int(now) + _lifetime(payload.get("expires_in")),
-            scope=_scope(payload.get("scope"), previous.scope if previous else requested_scope),
+            expires_at=int(now) + read_lifetime(payload),
+            scope=read_scope(payload, previous.scope if previous else requested_scope),
             generation=previous.generation + 1 if previous else 0,
         )
 
     def expired(self, now: float) -> bool:
-        """Whether OmniFund would refuse the access token at ``now``."""
+        """Whether OmniFund would reject the access token at ``now``."""
         return now >= self.expires_at
 
     def due(self, now: float, leeway: float) -> bool:
         """Whether the token should be refreshed before it is used at ``now``.
 
-        It is due from ``leeway`` seconds before it expires. A token that has just been refreshed
-        is left alone for half of its life, however short that is: otherwise tokens that live
-        shorter than the leeway would be refreshed on every request.
+        It is due from ``leeway`` seconds before it expires. A token that was just refreshed is
+        left alone for half of its lifetime: otherwise tokens whose lifetime is shorter than the
+        leeway would be refreshed on every request.
         """
         if now < self.expires_at - leeway:
             return False
         if self.generation == 0:
             return True
         lifetime = self.expires_at - self.obtained_at
-        rest = lifetime / 2 if lifetime > 0 else DEAD_ON_ARRIVAL_PAUSE
+        rest = lifetime / 2 if lifetime > 0 else EXPIRED_ON_ARRIVAL_PAUSE
         return now >= self.obtained_at + rest
+
+
+# --- the rules; each first sentence is what the inspector shows ----------------------------------
+
+
+def require_bearer_type(payload: Mapping[str, Any]) -> None:
+    """The token type is Bearer (RFC 6749 §7.1)."""
+    token_type = payload.get("token_type")
+    # §7.1: a client must not use a token of an unknown type; §5.1: the name is case insensitive.
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise InvalidResponse("the token response has no token_type that this app supports")
+
+
+def require_access_token(payload: Mapping[str, Any]) -> str:
+    """The access token is well-formed (RFC 6749 appendix A.12)."""
+    return _secret(payload.get("access_token"), "access_token")
+
+
+def read_refresh_token(payload: Mapping[str, Any], previous: Token | None) -> str | None:
+    """The refresh token is well-formed, or absent and the old one stays valid (RFC 6749 §6)."""
+    value = payload.get("refresh_token")
+    if value in (None, ""):
+        return previous.refresh_token if previous else None
+    return _secret(value, "refresh_token")
+
+
+def read_lifetime(payload: Mapping[str, Any]) -> int:
+    """The lifetime is a number of seconds, or absent (RFC 6749 §5.1)."""
+    value = payload.get("expires_in")
+    if value is None:
+        return DEFAULT_LIFETIME
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        value = int(value)  # Some servers send a string.
+    # bool is an int in Python, but `true` is not a number of seconds.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise InvalidResponse("the token response's expires_in is not a number of seconds")
+    return int(max(0, min(value, MAX_LIFETIME)))
+
+
+def read_scope(payload: Mapping[str, Any], assumed: str | None) -> str | None:
+    """The scope is a string, or absent (RFC 6749 §5.1)."""
+    value = payload.get("scope")
+    # RFC 6749 §5.1: an absent scope is the requested one; OmniFund sends null.
+    if value is None:
+        return assumed
+    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
+        raise InvalidResponse("the token response's scope is not a string")
+    return value or assumed
 
 
 def _secret(value: object, name: str) -> str:
@@ -120,28 +151,9 @@ def _secret(value: object, name: str) -> str:
         and _VSCHARS.fullmatch(value) is not None
     ):
         return value
-    raise OmniFundNonsense(f"the token answer has no usable {name}")
+    raise InvalidResponse(f"the token response has no usable {name}")
 
 
-def _lifetime(value: object) -> int:
-    """``expires_in`` in whole seconds; servers have been seen to send it as a string."""
-    if value is None:
-        return DEFAULT_LIFETIME
-    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
-        value = int(value)
-    # bool is an int in Python, but `true` is no number of seconds.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise OmniFundNonsense("the token answer's expires_in is not a number of seconds")
-    trace.checked(Check.EXPIRY)
-    return int(max(0, min(value, MAX_LIFETIME)))
-
-
-def _scope(value: object, assumed: str | None) -> str | None:
-    # RFC 6749 §5.1: a scope that is not named is the one that was asked for; OmniFund sends null.
-    if value is None:
-        trace.checked(Check.SCOPE)
-        return assumed
-    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
-        raise OmniFundNonsense("the token answer's scope is not a text")
-    trace.checked(Check.SCOPE)
-    return value or assumed
+def _is_finite(value: float) -> bool:
+    # An int is finite, and one of 400 digits does not fit the float that math.isfinite makes.
+    return isinstance(value, int) or math.isfinite(value)

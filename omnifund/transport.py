@@ -20,10 +20,8 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from omnifund import trace
 from omnifund.connection import Connection, compose, open_socket
 from omnifund.errors import OmniFundUnavailable
-from omnifund.trace import Check
 
 TOTAL_TIMEOUT: Final = 15.0
 """Seconds that one exchange may take, from connecting to the body's last byte."""
@@ -118,14 +116,10 @@ class Transport:
         accepted, before and after decompression.
 
         Raises ``OmniFundUnavailable`` (its ``sent`` tells whether the request may have arrived),
-        ``OmniFundTooSlow`` or ``OmniFundNonsense``, and ``ValueError`` for what cannot be sent.
+        ``OmniFundTimeout`` or ``InvalidResponse``, and ``ValueError`` for what cannot be sent.
         Only a refused connection is tried again, once: nothing has been sent then.
         """
         started = time.monotonic()
-        recording = trace.current()
-        exchange = recording and recording.add(
-            "omnifund", method, self.base_url + path, headers=headers, body=body
-        )
         request = compose(method, self._prefix + path, {**self._headers, **headers}, body)
         connection = self._connected()
         try:
@@ -141,9 +135,6 @@ class Transport:
         else:
             connection.close()
         self._compare_clocks(read.headers.get("Date"))
-        if recording and exchange:
-            recording.answer(exchange, read.status, read.headers, read.body)
-            trace.checked(Check.COMPLETE)
         return Answer(read.status, read.headers, read.body, seconds=time.monotonic() - started)
 
     def _compare_clocks(self, date: str | None) -> None:

@@ -6,20 +6,17 @@ in the log too, and never a text that a server or a query string supplied.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final, NamedTuple
 
-from flask import Flask, g, jsonify, make_response, render_template, request, url_for
+from flask import Flask, flash, g, jsonify, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund import errors, trace
+from omnifund import errors
 from omnifund.events import Event
-from web import visitor
-from web.integration import integration
-from web.notices import notify
+from web import auth
+from web.current import settings
 from web.operations import log
-from web.recording import is_worth_keeping
 
 
 class Side(NamedTuple):
@@ -54,13 +51,13 @@ class Problem(NamedTuple):
 
 
 PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
-    errors.AttemptInvalid: Problem(
+    errors.InvalidState: Problem(
         "This sign-in cannot be finished",
         "It was not begun in this browser, is finished already, or is older than ten minutes.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
-    errors.CallbackMalformed: Problem(
+    errors.InvalidAuthorizationResponse: Problem(
         "This sign-in cannot be finished",
         "The address that brought you back from OmniFund is not of the right form.",
         BROWSER,
@@ -72,13 +69,13 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         YOU,
         "If you did not mean to, sign in again and choose Allow.",
     ),
-    errors.AuthorizationRefused: Problem(
+    errors.AuthorizationErrorResponse: Problem(
         "OmniFund did not allow this sign-in",
         "OmniFund sent you back with an error.",
         OMNIFUND,
         "Try again; if it stays like this, give the reference below to whoever runs this app.",
     ),
-    errors.GrantRejected: Problem(
+    errors.InvalidGrant: Problem(
         "OmniFund did not accept this sign-in",
         "The code that brought you back was too old, or had been used before. Nothing has "
         "changed in your account.",
@@ -110,13 +107,13 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
-    errors.OmniFundTooSlow: Problem(
+    errors.OmniFundTimeout: Problem(
         "OmniFund took too long to answer",
         "Whether it did what it was asked for is not known, so it was not asked a second time.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
-    errors.RefreshBusy: Problem(
+    errors.RefreshInProgress: Problem(
         "Your connection is being renewed",
         "Another page of yours is renewing the connection with OmniFund, and it takes longer than "
         "usual.",
@@ -129,7 +126,7 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         APP,
         "Wait a moment, then try again.",
     ),
-    errors.OmniFundNonsense: Problem(
+    errors.InvalidResponse: Problem(
         "OmniFund's answer could not be read",
         "It sent something that this app does not understand, so this app believed none of it.",
         OMNIFUND,
@@ -166,47 +163,41 @@ _HTTP_PROBLEMS: Final = {
     ),
 }  # fmt: skip
 
-_SIGN_IN_EVENTS: Final[dict[type[errors.OmniFundError], Event]] = {
-    errors.AttemptInvalid: Event.SIGN_IN_INVALID,
-    errors.AccessDenied: Event.SIGN_IN_DENIED,
-    errors.AuthorizationRefused: Event.SIGN_IN_REFUSED,
-    errors.OmniFundError: Event.SIGN_IN_FAILED,
-}
-
 
 def init_app(app: Flask) -> None:
     """Answer every failure of ``app`` with a page."""
-    app.register_error_handler(errors.SignInRequired, _sign_in_again)
+    app.register_error_handler(errors.ReauthorizationRequired, _sign_in_again)
     app.register_error_handler(errors.OmniFundError, _omnifund_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
-def _sign_in_again(error: errors.SignInRequired) -> BaseResponse:
+def _sign_in_again(error: errors.ReauthorizationRequired) -> BaseResponse:
     """The connection has ended: remove what is left of it, sign in, come back to this page."""
-    trace.failed(error)
-    visitor.sign_out(Event.SIGNED_OUT, reason=error.reason)
-    response = visitor.to_sign_in()
-    notify(response, "connection_ended")
-    return response
+    auth.sign_out(Event.SIGNED_OUT, reason=error.reason)
+    flash("connection_ended")
+    return auth.to_sign_in()
 
 
 def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
-    trace.failed(error)
     problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
-    signing_in = request.blueprint == "sign_in" and request.endpoint != "sign_in.logout"
-    if signing_in:
-        _observe_failed_sign_in(error)
+    signing_in = request.blueprint == "auth" and request.endpoint != "auth.logout"
     level = "error" if problem.whose_side == APP else "warning"
     getattr(log, level)(
         "page:error:shown", status=error.status, kind=type(error).__name__, message=str(error)
     )
-    _look_who_is_here(error)
     says_so = isinstance(error, errors.StoreUnavailable)
-    if visitor.is_known() and (signing_in or isinstance(error, errors.Unavailable)) and not says_so:
+    if (
+        auth.is_signed_in()
+        and (signing_in or isinstance(error, errors.Unavailable))
+        and not says_so
+    ):
         problem = problem._replace(sentence=f"{problem.sentence} {STILL_SIGNED_IN}")
     detail = None
-    if isinstance(error, errors.AuthorizationRefused | errors.ClientMisconfigured) and error.code:
+    if (
+        isinstance(error, errors.AuthorizationErrorResponse | errors.ClientMisconfigured)
+        and error.code
+    ):
         detail = f"OmniFund's error code: {error.code}"
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
     return render(
@@ -217,18 +208,6 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
         retry_after=retry_after,
         cause=f"{type(error).__name__}: {error}",
     )
-
-
-def _look_who_is_here(error: errors.OmniFundError) -> None:
-    """Find out whether somebody is signed in: a failed sign-in takes nothing from them."""
-    if not isinstance(error, errors.StoreUnavailable):
-        with suppress(errors.StoreUnavailable):
-            visitor.connection()
-
-
-def _observe_failed_sign_in(error: errors.OmniFundError) -> None:
-    event = next(_SIGN_IN_EVENTS[kind] for kind in type(error).__mro__ if kind in _SIGN_IN_EVENTS)
-    integration().observe(event, reason=type(error).__name__)
 
 
 def _http_error(error: HTTPException) -> BaseResponse:
@@ -271,7 +250,6 @@ def render(
     ``cause``: what developers read, shown while the inspector is on.
     """
     reference = str(g.get("request_id", ""))
-    made = trace.current()
     response: BaseResponse
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         response = jsonify(error=problem.headline, detail=problem.sentence, reference=reference)
@@ -284,8 +262,7 @@ def render(
                 status=status,
                 detail=detail,
                 reference=reference,
-                cause=cause if integration().settings.flow_inspector else None,
-                recorded=made is not None and is_worth_keeping(made),
+                cause=cause if settings().flow_inspector else None,
             )
         )
     response.status_code = status
@@ -300,12 +277,12 @@ def _ways_on(error: errors.OmniFundError, signing_in: bool) -> tuple[Action, ...
         # Not the callback again: its attempt has been used. And where only the operator can mend
         # something, another try would end here once more.
         mendable = not isinstance(error, errors.ClientMisconfigured)
-        again = Action("Sign in again", url_for("sign_in.login")) if mendable else _front_page()
-        return (again, dashboard) if visitor.is_known() else (again,)
+        again = Action("Sign in again", url_for("auth.login")) if mendable else _front_page()
+        return (again, dashboard) if auth.is_signed_in() else (again,)
     if request.method == "GET":
         again = Action("Try again", request.full_path.rstrip("?"))
         # The way out must not be the page that has just failed.
-        is_out = visitor.is_known() and request.endpoint != "pages.dashboard"
+        is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
         return (again, dashboard) if is_out else (again,)
     return (dashboard,)
 

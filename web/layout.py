@@ -12,8 +12,8 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from config import Settings
-from web import static_files, visitor
-from web.integration import integration
+from web import auth, static_files
+from web.current import omnifund
 
 CLOCK_TOLERANCE_SECONDS: Final = 60
 """How far this machine's clock and OmniFund's may be apart before pages say so."""
@@ -27,9 +27,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         "environment": settings.omnifund_environment,
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
         "password_grant": settings.password_grant,
-        "inspector": settings.flow_inspector,
-        "lab": settings.omnifund_environment == "local",
-        "lab_card": None,
+        "inspector": False,
+        "lab": False,
         "static_url": static_files.init_app(app),
     }
 
@@ -47,7 +46,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.context_processor
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not ask a Redis that has just failed.
-        signed_in = visitor.is_known()
+        signed_in = auth.is_signed_in()
         return {
             **context,
             "bar": bar(request.environ.get("SCRIPT_NAME", ""), request.endpoint, signed_in),
@@ -74,7 +73,7 @@ def _remembering_url_for() -> Callable[..., str]:
 
 def _clock_ahead() -> float | None:
     """Return by how many seconds this machine's clock is wrong, if that is worth a word."""
-    ahead = integration().transport.clock_ahead
+    ahead = omnifund().http.clock_ahead
     return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
 
 
@@ -85,8 +84,4 @@ def _pages(settings: Settings) -> tuple[tuple[str, str], ...]:
         ("pages.customers", "Customers"),
         ("pages.transactions", "Transactions"),
     ]
-    if settings.flow_inspector:
-        pages.append(("inspector.inspector", "Inspector"))
-    if settings.omnifund_environment == "local":
-        pages.append(("lab.lab", "Lab"))
     return tuple(pages)

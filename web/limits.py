@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from flask import Flask, request
+from omnifund.encryption import fingerprint
 from werkzeug.exceptions import TooManyRequests
 
 from omnifund.errors import StoreUnavailable
-from omnifund.sealing import fingerprint
 from omnifund.store import Store
 
 WINDOW_SECONDS: Final = 60
@@ -43,11 +43,11 @@ class Limit(NamedTuple):
 
 
 LIMITS: Final = (
-    Limit("sign_in.login", "GET", 100),
-    Limit("sign_in.callback", "GET", 100),
-    Limit("sign_in.password", "POST", 20),
+    Limit("auth.login", "GET", 100),
+    Limit("auth.callback", "GET", 100),
+    Limit("auth.password", "POST", 20),
     # With the address in the key, nobody can lock a merchant out from somewhere else.
-    Limit("sign_in.password", "POST", 10, per_account=True),
+    Limit("auth.password", "POST", 10, per_account=True),
 )
 
 

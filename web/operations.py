@@ -38,8 +38,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
 from omnifund.errors import StoreUnavailable
-from omnifund.events import Event, Observer
-from web.integration import integration
+from omnifund.events import Event, OnEvent
+from web.current import omnifund
+from web.current import settings as current_settings
 
 blueprint = Blueprint("operations", __name__)
 log: Any = structlog.get_logger("omnifund")
@@ -168,7 +169,7 @@ class EventLog:
             registry=self.registry,
         )
 
-    def observer(self) -> Observer:
+    def observer(self) -> OnEvent:
         """Return the function to pass to the ``omnifund`` package."""
 
         def observe(event: Event, **facts: Any) -> None:
@@ -247,7 +248,7 @@ def readyz() -> tuple[BaseResponse, int]:
     if is_stopping():
         return jsonify(status="unavailable", reason="this server is stopping"), 503
     try:
-        integration().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
+        omnifund().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
     except StoreUnavailable as error:
         return jsonify(status="unavailable", reason=str(error)), 503
     return jsonify(status="ready"), 200
@@ -256,7 +257,7 @@ def readyz() -> tuple[BaseResponse, int]:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Prometheus text, for whoever ``METRICS`` says."""
-    allowed = integration().settings.metrics
+    allowed = current_settings().metrics
     if allowed == "off" or (allowed == "local" and not _is_loopback(request.remote_addr)):
         abort(404)
     events: EventLog = current_app.extensions["omnifund_events"]

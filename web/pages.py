@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-from flask import Blueprint, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund.errors import ClientMisconfigured, OmniFundNonsense, Unavailable
+from omnifund.errors import ClientMisconfigured, InvalidResponse, Unavailable
 from omnifund.token import Token
-from web import notices, visitor
-from web.integration import integration
+from web import auth
+from web.auth import Connection, signed_in_only
+from web.current import omnifund, settings
 from web.security import check_csrf, checks_csrf_itself
-from web.visitor import Connection, signed_in_only
 
 blueprint = Blueprint("pages", __name__)
 
@@ -25,10 +25,15 @@ MAX_FILTER_LENGTH: Final = 200
 MAX_PAGE: Final = 1_000_000
 
 
+def init_app(app: Flask) -> None:
+    """Add the pages."""
+    app.register_blueprint(blueprint)
+
+
 @blueprint.get("/")
 def landing() -> str:
     """What this is, and the way in."""
-    visitor.connection()
+    auth.connection()
     return render_template("landing.html")
 
 
@@ -36,13 +41,12 @@ def landing() -> str:
 @signed_in_only
 def dashboard(connection: Connection) -> str:
     """The connection with OmniFund as it stands."""
-    parts = integration()
     try:
-        record = parts.access.bearer(connection.handle, connection.record)
-    except (Unavailable, OmniFundNonsense, ClientMisconfigured):
-        # This page is about the connection; it can say that the token has expired.
-        record = connection.record
-    return render_template("dashboard.html", connection=_connection_view(connection, record.token))
+        stored = omnifund().valid_token(connection.id, connection.stored)
+    except (Unavailable, InvalidResponse, ClientMisconfigured):
+        # This page describes the connection; it can say that the token has expired.
+        stored = connection.stored
+    return render_template("dashboard.html", connection=_connection_view(connection, stored.token))
 
 
 @blueprint.get("/customers")
@@ -50,8 +54,8 @@ def dashboard(connection: Connection) -> str:
 def customers(connection: Connection) -> str:
     """A page of the merchant's customers."""
     filters = _filters(CUSTOMER_FILTERS)
-    result = integration().api.customers(
-        connection.handle, _given(filters), page=_page_number(), record=connection.record
+    result = omnifund().api.customers(
+        connection.id, _given(filters), page=_page_number(), stored=connection.stored
     )
     return render_template(
         "customers.html",
@@ -70,12 +74,12 @@ def transactions(connection: Connection) -> str:
     )
     filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
     given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
-    result = integration().api.transactions(
-        connection.handle,
+    result = omnifund().api.transactions(
+        connection.id,
         kind,
         [*given, *_date_filters(filters["from"], filters["to"])],
         page=_page_number(),
-        record=connection.record,
+        stored=connection.stored,
     )
     return render_template(
         "transactions.html",
@@ -93,19 +97,18 @@ def refresh(connection: Connection) -> BaseResponse:
     """Refresh now (manual, "Refreshing an Access Token")."""
     # Here and not before: a visitor who is not signed in has no CSRF token and nothing to lose.
     check_csrf()
-    integration().access.renew(connection.handle, connection.record)
-    response = redirect(url_for("pages.dashboard"), code=303)
-    notices.notify(response, "refreshed")
-    return response
+    omnifund().refresh(connection.id, connection.stored)
+    flash("refreshed")
+    return redirect(url_for("pages.dashboard"), code=303)
 
 
 @blueprint.get("/session")
 def session_status() -> BaseResponse:
     """Whether the visitor is signed in, for scripts; never a token."""
-    connection = visitor.connection()
+    connection = auth.connection()
     if connection is None:
         return jsonify(signed_in=False)
-    token = connection.record.token
+    token = connection.stored.token
     return jsonify(
         signed_in=True,
         expires_at=token.expires_at,
@@ -136,12 +139,11 @@ class ConnectionView:
 
 
 def _connection_view(connection: Connection, token: Token) -> ConnectionView:
-    parts = integration()
-    now = parts.clock()
+    now, known = omnifund().clock(), settings()
     state: Literal["fresh", "expiring", "expired"] = "fresh"
     if token.expired(now):
         state = "expired"
-    elif now >= token.expires_at - parts.settings.token_refresh_leeway:
+    elif now >= token.expires_at - known.token_refresh_leeway:
         state = "expiring"
     return ConnectionView(
         expires_at=datetime.fromtimestamp(token.expires_at, UTC),
@@ -153,8 +155,8 @@ def _connection_view(connection: Connection, token: Token) -> ConnectionView:
         refresh_token_masked=masked(token.refresh_token) if token.refresh_token else None,
         refreshable=token.refresh_token is not None,
         signed_in_at=datetime.fromtimestamp(connection.signed_in_at, UTC),
-        idle_seconds=parts.settings.session_idle_seconds,
-        lifetime_seconds=parts.settings.session_lifetime_seconds,
+        idle_seconds=known.session_idle_seconds,
+        lifetime_seconds=known.session_lifetime_seconds,
     )
 
 

@@ -11,7 +11,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.sansio.utils import host_is_trusted
 
 from config import Settings
-from web import visitor
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -71,8 +70,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.before_request(_check_host(settings.allowed_hosts))
     _csrf.init_app(app)
     app.before_request(_check_form)
-    # Flask-WTF's own is in every page's context too, which goes before Jinja's globals.
-    app.context_processor(lambda: {"csrf_token": visitor.csrf_token})
     app.wsgi_app = _SecurityHeaders(app.wsgi_app, settings)  # type: ignore[method-assign]  # as Flask documents it
     if (proxies := settings.trusted_proxies) > 0:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as Werkzeug documents it

@@ -1,241 +1,207 @@
-"""Sessions in Redis: Flask-Session's interface, made safe, lazy and cheap.
+"""Flask-Session's server-side sessions in Redis, made safe.
 
-What is different from the library's own: the key in Redis is a fingerprint of the session id and
-the value is sealed with a key derived from it, so Redis alone opens nothing; nothing is unpickled;
-a request that does not touch the session costs no round trip, another costs one, which reads the
-session and its token and moves their expiry (``GETEX``); only a changed session is written, and
-only where it still exists, so a slow request cannot undo a sign-out.
+Flask-Session opens and saves the sessions; its three storage hooks are implemented here, because
+its own use the cookie's value as the Redis key and unpickle what they find. Here the key is a
+fingerprint of the session ID, the value is encrypted with a key derived from the session ID, and
+nothing is unpickled. One round trip reads the session and its token and moves their expiry
+(``GETEX``). A changed session is written only where it still exists, so a slow request cannot undo
+a sign-out.
 
-Before somebody has signed in there is nothing about them in Redis at all: the little that a visitor
-needs (the CSRF token of the password form) travels in a sealed cookie.
+``open_session`` and ``save_session`` are extended for two cases. Before a merchant has signed in,
+nothing is stored in Redis: what a visitor's form needs is in Flask's own signed cookie. And when
+Redis fails, that is remembered instead of raised, because Flask opens the session before it knows
+which page is requested, and static files and error pages need none.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import functools
 import json
 import re
-from collections.abc import Callable
-from typing import Any, Final, Self
+from datetime import timedelta
+from typing import Any, Final, cast
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, current_app, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
-from flask_session.redis import RedisSessionInterface
 
+from config import Settings
+from omnifund.client import OmniFund
+from omnifund.encryption import Unreadable, fingerprint
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
-from omnifund.sealing import Unreadable, fingerprint
 from omnifund.store import Command
-from web import recording
-from web.cookies import cookie_name, delete_cookie, set_cookie
-from web.integration import Integration
+from omnifund.token_store import StoredToken
+
+NO_SESSION: Final = ("/static/", "/favicon.ico", "/healthz", "/readyz", "/metrics")
+"""Paths, or beginnings of paths, whose responses depend on no session."""
 
 VISITOR_SECONDS: Final = 3600
-"""How long the cookie of a visitor who has not signed in is good."""
+"""How long the cookie of a visitor who has not signed in is valid."""
 
-# Where Flask-WTF looks for it.
-_CSRF: Final = "csrf_token"
-
+_TOKEN: Final = "_token"  # carries the token from the storage hook to open_session
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class MerchantSession(ServerSideSession):
-    """A session that is read from Redis when somebody first looks into it.
+    """The session of a signed-in merchant, or of a visitor who has not signed in.
 
-    ``sid``: the session id while there is a stored session, else ``None``. ``sealed_token``: what
-    Redis holds under the token's key; it comes with the same round trip.
+    ``is_stored``: whether Redis has it; only then is the visitor signed in. ``token``: the stored
+    token, from the same round trip. ``is_new``, ``is_ended``: whether this response starts or ends
+    it. ``failure``: why it could not be read.
     """
 
-    def __init__(self, load: Callable[[Self], None]) -> None:
-        super().__init__()
-        self.sid: str | None = None
-        self.sealed_token: bytes | None = None
-        self.is_started = False
-        self.is_ended = False
-        self._load: Callable[[Self], None] | None = load
-        self._failure: StoreUnavailable | None = None
+    is_stored: bool = False
+    token: StoredToken | None = None
+    is_new: bool = False
+    is_ended: bool = False
+    failure: StoreUnavailable | None = None
 
-    def load(self) -> None:
-        """Read the session, once. Raises ``StoreUnavailable``, and then always at once."""
-        if self._failure is not None:
-            raise self._failure
-        if self._load is not None:
-            load, self._load = self._load, None
-            try:
-                load(self)
-            except StoreUnavailable as error:
-                self._failure = error
-                raise
-            self.modified = False
-        self.accessed = True
-
-    def start(self, sid: str, data: dict[str, Any]) -> None:
-        """Become the session ``sid``, which has just been stored."""
-        self._load = None
+    def start(self, sid: str) -> None:
+        """The session ID is new, and any earlier session is invalid (RFC 9700 §2.1)."""
         dict.clear(self)
-        dict.update(self, data)
-        dict.setdefault(self, _CSRF, csrf_token_of(sid))
-        self.sid, self.is_started, self.is_ended, self.modified = sid, True, False, False
+        self.sid, self.is_new, self.is_stored = sid, True, False
 
     def end(self) -> None:
-        """Become nobody's session, which has just been removed from the store."""
-        self._load = None
+        """Become the session of a visitor who has signed out."""
         dict.clear(self)
-        self.sid, self.sealed_token = None, None
-        self.is_started, self.is_ended, self.modified = False, True, False
+        self.token, self.is_stored, self.is_ended = None, False, True
 
 
-def _loading(name: str) -> Callable[..., Any]:
-    inherited = getattr(ServerSideSession, name)
+class _VisitorSessions(SecureCookieSessionInterface):
+    """Flask's own sessions, in a signed cookie with a name of its own."""
 
-    @functools.wraps(inherited)
-    def method(self: MerchantSession, *args: Any, **kwargs: Any) -> Any:
-        self.load()
-        return inherited(self, *args, **kwargs)
+    def __init__(self, cookie_name: str) -> None:
+        self._cookie_name = cookie_name
 
-    return method
-
-
-# A dict has no single place through which everything passes, so each way in loads first.
-for _name in (
-    *("__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__"),
-    *("__bool__", "__eq__", "get", "pop", "popitem", "setdefault", "update", "clear"),
-    *("keys", "values", "items", "copy"),
-):
-    setattr(MerchantSession, _name, _loading(_name))
+    def get_cookie_name(self, app: Flask) -> str:
+        return self._cookie_name
 
 
-class SealedRedisSessionInterface(RedisSessionInterface):
-    """Opens and saves ``MerchantSession``s."""
+class RedisSessions(ServerSideSessionInterface):
+    """Flask's session interface of this app."""
 
     session_class = MerchantSession
 
-    def __init__(self, app: Flask, parts: Integration) -> None:
-        # Not RedisSessionInterface's: it turns away clients that are not exactly redis.Redis.
-        ServerSideSessionInterface.__init__(self, app, key_prefix="omnifund:", sid_length=32)
-        self._parts = parts
-        self._cookie = cookie_name(parts.settings, "omnifund_session")
-        self._visitor_cookie = cookie_name(parts.settings, "omnifund_visitor")
-        self._lifetime = parts.settings.session_lifetime_seconds
-        self.idle_seconds = min(parts.settings.session_idle_seconds, self._lifetime)
+    def __init__(self, app: Flask, settings: Settings, omnifund: OmniFund) -> None:
+        super().__init__(app, key_prefix="omnifund:", permanent=False, sid_length=32)
+        # Browsers take a cookie with this prefix only with Secure, Path=/ and no Domain, so no
+        # neighboring host can plant one.
+        prefix = "__Host-" if settings.secure_cookies else ""
+        app.config.update(
+            SESSION_COOKIE_NAME=f"{prefix}omnifund_session",
+            SESSION_COOKIE_SECURE=settings.secure_cookies,
+            SESSION_COOKIE_HTTPONLY=True,
+            SESSION_COOKIE_SAMESITE="Lax",
+            SESSION_COOKIE_PATH="/",
+            SESSION_REFRESH_EACH_REQUEST=False,
+            PERMANENT_SESSION_LIFETIME=timedelta(seconds=VISITOR_SECONDS),
+            SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
+        )
+        self._omnifund = omnifund
+        self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor")
+        self._lifetime = settings.session_lifetime_seconds
+        self.idle_seconds = min(settings.session_idle_seconds, self._lifetime)
 
-    # --- commands, for the sign-in and the sign-out ------------------------------------------
+    # --- commands, for the round trips of a sign-in and a sign-out -----------------------------
 
-    def new_sid(self) -> str:
-        """Return a fresh session id: 256 random bits."""
-        return str(self._generate_sid(self.sid_length))
-
-    def presented_sid(self, request: Request) -> str | None:
-        """Return the session id that the browser sent, if it has the form of one."""
-        sid = request.cookies.get(self._cookie, "")
+    def presented_id(self) -> str | None:
+        """Return the session ID that the browser sent, if it is well-formed."""
+        sid = request.cookies.get(self.get_cookie_name(self.app), "")
         return sid if _SESSION_ID.fullmatch(sid) else None
 
-    def store_command(self, sid: str, data: dict[str, Any], *, only_if: str = "") -> Command:
-        """Return the command that stores a session; ``only_if`` ``"XX"``: where it still exists."""
-        key = self._get_store_id(sid)
-        stored = {name: value for name, value in data.items() if name != _CSRF}
-        sealed = self._parts.keyring.seal(_encode(stored), secret=sid, name=key)
-        command: Command = ("SET", key, sealed, "EX", self.idle_seconds)
-        return (*command, only_if) if only_if else command
-
-    def remove_command(self, sid: str) -> Command:
-        """Return the command that removes a session."""
-        return ("DEL", self._get_store_id(sid))
-
-    # --- Flask's interface -------------------------------------------------------------------
-
-    def open_session(self, app: Flask, request: Request) -> MerchantSession:
-        """Return the session of this request; nothing is read yet."""
-        return self.session_class(lambda session: self._read(session, request))
-
-    def save_session(self, app: Flask, session: MerchantSession, response: Response) -> None:
-        """Send the cookie that the session needs, and write the session if it has changed."""
-        if session.is_ended:
-            delete_cookie(response, self._parts.settings, self._cookie)
-        elif session.is_started and session.sid is not None:
-            set_cookie(response, self._parts.settings, self._cookie, session.sid)
-        elif session.modified and session.sid is not None:
-            self._parts.store.execute(self.store_command(session.sid, dict(session), only_if="XX"))
-        elif session.modified:
-            self._save_visitor(session, response)
-
-    def _get_store_id(self, sid: str) -> str:
-        # The same hash tag as the token's key, so that both are on one node of a Cluster.
+    def key(self, sid: str) -> str:
+        """Return the name of the session's key in Redis; its hash tag is the token's."""
         return f"{self.key_prefix}{{{fingerprint(sid)}}}:session"
 
-    # --- reading -----------------------------------------------------------------------------
+    def store_command(self, sid: str, data: dict[str, Any], *conditions: str) -> Command:
+        """Return the command that stores a session; ``"XX"``: only where it still exists."""
+        key, packed = self.key(sid), json.dumps(data, separators=(",", ":")).encode()
+        sealed = self._omnifund.cipher.seal(packed, secret=sid, name=key)
+        return ("SET", key, sealed, "EX", self.idle_seconds, *conditions)
 
-    def _read(self, session: MerchantSession, request: Request) -> None:
-        sid = self.presented_sid(request)
-        data = self._read_stored(session, sid) if sid else None
-        dict.update(session, self._read_visitor(request) if data is None else data)
+    def delete_command(self, sid: str) -> Command:
+        """Return the command that deletes a session."""
+        return ("DEL", self.key(sid))
 
-    def _read_stored(self, session: MerchantSession, sid: str) -> dict[str, Any] | None:
-        """Return the stored session's data, or ``None`` when ``sid`` is no live session."""
-        key, idle = self._get_store_id(sid), self.idle_seconds
-        sealed, sealed_token, *_ = self._parts.store.execute(
-            ("GETEX", key, "EX", idle),
-            ("GETEX", self._parts.vault.key(sid), "EX", idle),
-            *recording.expire_commands(sid, idle),
+    # --- Flask-Session's storage hooks ---------------------------------------------------------
+
+    def _get_store_id(self, sid: str) -> str:
+        # The hooks need the session ID itself, to decrypt; the Redis key is derived from it.
+        return sid
+
+    def _retrieve_session_data(self, sid: str) -> dict[str, Any] | None:
+        """Return the stored session, or ``None`` when ``sid`` is no valid session."""
+        if _SESSION_ID.fullmatch(sid) is None:
+            return None
+        key, token_key = self.key(sid), self._omnifund.tokens.key(sid)
+        sealed, sealed_token = self._omnifund.store.execute(
+            *(("GETEX", each, "EX", self.idle_seconds) for each in (key, token_key))
         )
         if sealed is None:
             return None
         try:
-            data = _decode(self._parts.keyring.open(sealed, secret=sid, name=key))
+            packed = self._omnifund.cipher.open(sealed, secret=sid, name=key)
+            data: dict[str, Any] = json.loads(packed)
         except (Unreadable, ValueError):
-            self._parts.observe(Event.RECORD_UNREADABLE, record="session", session=fingerprint(sid))
+            facts = {"record": "session", "session": fingerprint(sid)}
+            self._omnifund.on_event(Event.RECORD_UNREADABLE, **facts)
             return None
-        # The absolute limit lies inside the sealed record: activity cannot move it.
-        if self._parts.clock() >= data["signed_in_at"] + self._lifetime:
-            self._parts.store.execute(
-                self.remove_command(sid),
-                self._parts.vault.forget(sid),
-                *recording.forget_commands(sid),
-            )
-            self._parts.observe(Event.SESSION_EXPIRED, session=fingerprint(sid))
+        # The absolute lifetime is inside the encrypted record: activity cannot extend it.
+        if self._omnifund.clock() >= data["signed_in_at"] + self._lifetime:
+            self._omnifund.disconnect(sid, [self.delete_command(sid)])
+            self._omnifund.on_event(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
-        data.setdefault(_CSRF, csrf_token_of(sid))
-        session.sid, session.sealed_token = sid, sealed_token
-        return data
+        return {**data, _TOKEN: self._omnifund.tokens.open(sid, sealed_token)}
 
-    # --- visitors who have not signed in -----------------------------------------------------
+    def _upsert_session(
+        self, session_lifetime: timedelta, session: ServerSideSession, sid: str
+    ) -> None:
+        self._omnifund.store.execute(self.store_command(sid, dict(session), "XX"))
 
-    def _read_visitor(self, request: Request) -> dict[str, Any]:
+    def _delete_session(self, sid: str) -> None:
+        self._omnifund.store.execute(self.delete_command(sid))
+
+    # --- Flask's interface ---------------------------------------------------------------------
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # type: ignore[override]  # Flask's own return type
+        """Return the merchant's session, or the visitor's."""
+        session = MerchantSession()
+        if request.path.startswith(NO_SESSION):
+            return session
         try:
-            sealed = base64.b64decode(
-                request.cookies.get(self._visitor_cookie, ""), altchars=b"-_", validate=True
-            )
-            facts = _decode(self._parts.keyring.open(sealed, secret="", name="visitor"))
-            made_at, data = facts["made_at"], dict(facts["data"])
-        except (Unreadable, binascii.Error, ValueError, KeyError):
-            return {}
-        return data if self._parts.clock() < made_at + VISITOR_SECONDS else {}
+            session = cast(MerchantSession, super().open_session(app, request))
+        except StoreUnavailable as failure:
+            session.failure = failure
+            return session
+        if _TOKEN in session:
+            session.token, session.is_stored = dict.pop(session, _TOKEN), True
+        else:
+            dict.update(session, self._visitors.open_session(app, request) or {})
+        return session
 
-    def _save_visitor(self, session: MerchantSession, response: Response) -> None:
-        facts = {"made_at": self._parts.clock(), "data": dict(session)}
-        sealed = self._parts.keyring.seal(_encode(facts), secret="", name="visitor")
-        value = base64.urlsafe_b64encode(sealed).decode()
-        set_cookie(
-            response, self._parts.settings, self._visitor_cookie, value, max_age=VISITOR_SECONDS
-        )
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # type: ignore[override]  # as above
+        """Set the cookies, and write the session if it has changed."""
+        session = cast(MerchantSession, session)
+        name, attributes = self.get_cookie_name(app), self._cookie_attributes(app)
+        visitor_name = self._visitors.get_cookie_name(app)
+        if session.is_new:
+            response.set_cookie(name, str(session.sid), **attributes)
+            if visitor_name in request.cookies:
+                response.delete_cookie(visitor_name, **attributes)
+        elif session.is_stored:
+            super().save_session(app, session, response)
+        elif session.failure is None:
+            visitor = SecureCookieSession(session)
+            visitor.modified = session.modified
+            self._visitors.save_session(app, visitor, response)
+            if session.is_ended:
+                response.delete_cookie(name, **attributes)
+
+    def _cookie_attributes(self, app: Flask) -> dict[str, Any]:
+        secure = self.get_cookie_secure(app)
+        return {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
 
 
-def csrf_token_of(sid: str) -> str:
-    """Return the session's CSRF token: 128 bits that follow from its id and lead nobody back.
-
-    So it need not be stored, and the first form of a session needs no second write.
-    """
-    return fingerprint(f"csrf {sid}")
-
-
-def _encode(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, separators=(",", ":")).encode()
-
-
-def _decode(encoded: bytes) -> dict[str, Any]:
-    data = json.loads(encoded)
-    if not isinstance(data, dict):
-        raise ValueError("not a session")
-    return data
+def current() -> RedisSessions:
+    """Return the current app's session interface."""
+    return cast(RedisSessions, current_app.session_interface)

@@ -174,7 +174,7 @@ def test_a_denial_is_403(merchant: Merchant) -> None:
 def test_a_forged_callback_and_another_browsers_are_400(merchant: Merchant, site: Site) -> None:
     forged = f"/callback?code=x&state={'A' * 43}"
     for callback in (forged, merchant.authorize()):
-        assert problem(Merchant(site).get(callback)) == (400, "AttemptInvalid")
+        assert problem(Merchant(site).get(callback)) == (400, "InvalidState")
 
 
 def test_omnifund_out_of_order_is_503_and_says_when_to_try_again(
@@ -202,7 +202,7 @@ def test_a_connection_that_has_ended_means_signing_in_once_more(
         client.delete(*(site.tokens() - before))
     answer = merchant.get("/")
     if site.name == "fastapi":
-        assert problem(answer) == (401, "SignInRequired")
+        assert problem(answer) == (401, "ReauthorizationRequired")
     else:
         assert answer.headers["Location"] == "/login"
     assert merchant.customers() is None

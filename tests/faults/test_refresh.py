@@ -14,7 +14,7 @@ import pytest
 import redis
 import requests
 
-from omnifund.access import FAILURE_PAUSE_SECONDS, SAVE_SECONDS
+from omnifund.refresh import FAILURE_PAUSE_SECONDS, SAVE_SECONDS
 from tests.faults import provider as kit
 from tests.faults.network import TcpProxy
 from tests.support.processes import wait_until
@@ -41,7 +41,7 @@ class TestOneRefresh:
                 answers = merchant.at_once("/customers", count)
                 assert [answer.status_code for answer in answers] == [200] * count
                 assert running.provider.refreshes == before + 1
-                assert merchant.record.token.generation == 1
+                assert merchant.stored.token.generation == 1
             assert running.provider.rejections == 0
 
     def test_a_refused_access_token_is_replaced_once_for_everybody(self, redis_url: str) -> None:
@@ -178,11 +178,11 @@ class TestTrouble:
         """E12"""
         with rig(redis_url) as running:
             merchant = running.merchant()
-            old = merchant.record.token
+            old = merchant.stored.token
             fresh = {"access_token": kit.new_token(), "token_type": "bearer", "expires_in": 3600}
             running.provider.next_token_answer(kit.json_answer(fresh))
             assert merchant.press("/token/refresh").status_code == 303
-            new = merchant.record.token
+            new = merchant.stored.token
             assert (new.access_token, new.refresh_token) == (
                 fresh["access_token"],
                 old.refresh_token,
@@ -309,10 +309,10 @@ class TestInTheMiddle:
                 slow = pool.submit(merchant.get, "/customers")
                 running.provider.wait_for("/api/customers")
                 merchant.press("/token/refresh")
-                refreshed = merchant.record
+                refreshed = merchant.stored
                 release.set()
                 assert slow.result().status_code == 403
-            assert merchant.record == refreshed
+            assert merchant.stored == refreshed
 
     def test_a_sign_out_during_a_refresh_is_final(self, redis_url: str) -> None:
         """E6, F3"""
@@ -325,7 +325,7 @@ class TestInTheMiddle:
             )
             running.provider.next_token_answer(kit.hold(release, answer))
             running.clock.advance(3600)
-            cookie = {"Cookie": f"omnifund_session={merchant.handle}"}
+            cookie = {"Cookie": f"omnifund_session={merchant.session_id}"}
             with ThreadPoolExecutor(1) as pool:
                 late = pool.submit(merchant.at_once, "/customers", 1)
                 running.provider.wait_for(TOKEN, 2)
@@ -355,7 +355,7 @@ class TestInTheMiddle:
                     wait_until(lambda: network.refused > 1, what="a save that fails")
                     network.accept()
                     assert request.result().status_code == 200
-                assert merchant.record.token.generation == 1
+                assert merchant.stored.token.generation == 1
 
     def test_when_saving_fails_for_good_this_request_is_still_served(
         self, redis_url: str, valkey: ValkeyServer
@@ -411,7 +411,7 @@ class TestInTheMiddle:
         """E4"""
         with rig(redis_url) as running:
             merchant = running.merchant()
-            dead = running.vault.take_turn(merchant.handle, milliseconds=60_000)
+            dead = running.tokens.take_turn(merchant.session_id, milliseconds=60_000)
             assert dead.mine
             running.clock.advance(3550)
             assert merchant.get("/customers").status_code == 200
@@ -436,7 +436,7 @@ class TestInTheMiddle:
                 assert running.server is not None
                 assert running.server.stop() == 0
                 assert request.result().status_code == 200
-            assert merchant.record.token.generation == 1
+            assert merchant.stored.token.generation == 1
 
     def test_a_browser_that_leaves_during_a_refresh_loses_nothing(self, redis_url: str) -> None:
         """E9, B14"""
@@ -445,7 +445,7 @@ class TestInTheMiddle:
             running.provider.expires_in, running.provider.delay = 3600, 1
             with pytest.raises(Exception, match="timed out"):
                 merchant.browser.get(f"{running.url}/customers", timeout=0.5)
-            wait_until(lambda: merchant.record.token.generation == 1, what="the refresh")
+            wait_until(lambda: merchant.stored.token.generation == 1, what="the refresh")
             assert running.provider.refreshes == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 import requests
 
-from omnifund.attempts import ATTEMPT_SECONDS, CLOCK_SKEW_SECONDS, WAIT_SECONDS
+from omnifund.authorization import PENDING_SECONDS, CLOCK_SKEW_SECONDS, WAIT_SECONDS
 from tests.faults import provider as kit
 from tests.support.processes import wait_until
 from tests.support.rig import Merchant, fleet, rig
@@ -124,7 +124,7 @@ def test_a_callback_whose_worker_has_died_is_not_waited_for_for_ever(redis_url: 
             first = pool.submit(merchant.browser.get, callback, allow_redirects=False, timeout=30)
             running.provider.wait_for(TOKEN)
             (mark,) = client.keys("omnifund:attempt:*")
-            client.expire(mark, ATTEMPT_SECONDS + CLOCK_SKEW_SECONDS - WAIT_SECONDS)
+            client.expire(mark, PENDING_SECONDS + CLOCK_SKEW_SECONDS - WAIT_SECONDS)
             cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
             second = requests.get(
                 callback, headers={"Cookie": cookies}, allow_redirects=False, timeout=10
@@ -154,7 +154,7 @@ def test_a_failed_exchange_is_one_clear_page_and_keeps_the_session_before(
     """C3, C6, C7, C8, C9"""
     with rig(redis_url) as running:
         merchant = running.merchant()
-        handle = merchant.handle
+        handle = merchant.session_id
         running.provider.next_token_answer(answer)
         page = merchant.sign_in()
         assert page.status_code == status
@@ -165,7 +165,7 @@ def test_a_failed_exchange_is_one_clear_page_and_keeps_the_session_before(
         assert page.headers["X-Request-ID"] in page.text
         if status == 503:
             assert int(page.headers["Retry-After"]) > 0
-        assert merchant.handle == handle
+        assert merchant.session_id == handle
         assert merchant.get("/session").json()["signed_in"] is True
         # The code is not sent a second time, however often the page is reloaded.
         callback = merchant.callback()
@@ -226,7 +226,7 @@ def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_u
         for number in range(merchants_count):
             merchant = Merchant(running)
             merchant.sign_in()
-            owners[merchant.record.token.access_token] = str(number)
+            owners[merchant.stored.token.access_token] = str(number)
             everybody.append(merchant)
         stop = threading.Event()
 
@@ -240,7 +240,7 @@ def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_u
             try:
                 answer = requests.get(
                     f"{running.url}/customers",
-                    headers={"Cookie": f"omnifund_session={merchant.handle}"},
+                    headers={"Cookie": f"omnifund_session={merchant.session_id}"},
                     allow_redirects=False,
                     timeout=dice.choice([0.02, 5, 5, 5]),
                 )

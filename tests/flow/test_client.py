@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
-from omnifund.callback import Query
+from omnifund.authorization import Query
 from omnifund.client import OmniFund, SignIn
-from omnifund.errors import AttemptInvalid, SignInRequired
+from omnifund.errors import InvalidState, ReauthorizationRequired
 from omnifund.events import Event
 from omnifund.redis_client import connect
 from tests.faults.provider import HonestProvider
@@ -96,7 +96,7 @@ def test_nothing_that_is_returned_shows_a_secret_in_its_repr(app: App) -> None:
 def test_a_reload_gets_the_same_handle_and_redeems_nothing(app: App) -> None:
     query = app.start()
     first = app.finish(query)
-    assert app.finish(query) == app.finish(query, first.handle) == first
+    assert app.finish(query) == app.finish(query, first.session_id) == first
     assert len(app.provider.received(TOKEN)) == 1
     assert app.events[-1] is Event.SIGN_IN_REPEATED
 
@@ -107,7 +107,7 @@ def test_of_twenty_callbacks_at_once_one_redeems_the_code(app: App) -> None:
     def finish(_number: int) -> str | None:
         try:
             return app.finish(query).handle
-        except AttemptInvalid:
+        except InvalidState:
             return None
 
     with ThreadPoolExecutor(20) as pool:
@@ -121,14 +121,14 @@ def test_back_to_an_older_callback_keeps_the_newer_sign_in(app: App) -> None:
     first = app.finish(older).handle
     second = app.sign_in(current=first)
     assert app.finish(older, second).handle == second
-    with pytest.raises(SignInRequired):
+    with pytest.raises(ReauthorizationRequired):
         app.omnifund.api.customers(first)
 
 
 def test_a_sign_in_that_fails_leaves_the_one_before_alone(app: App) -> None:
     handle = app.sign_in()
     for query in ([("code", "x"), ("state", "A" * 43)], [("error", "access_denied")]):
-        with pytest.raises(AttemptInvalid):
+        with pytest.raises(InvalidState):
             app.finish(query, handle)
     assert app.omnifund.api.customers(handle).items
 
@@ -137,14 +137,14 @@ def test_the_password_work_flow_ends_with_a_handle_too(app: App) -> None:
     first = app.omnifund.password("merchant", "made up")
     second = app.omnifund.password("merchant", "made up", current=first)
     assert app.omnifund.api.customers(second).items
-    with pytest.raises(SignInRequired):
+    with pytest.raises(ReauthorizationRequired):
         app.omnifund.api.customers(first)
 
 
 def test_signing_out_is_final(app: App) -> None:
     handle = app.sign_in()
     app.omnifund.sign_out(handle)
-    with pytest.raises(SignInRequired):
+    with pytest.raises(ReauthorizationRequired):
         app.omnifund.api.customers(handle)
     assert app.events[-1] is Event.SIGNED_OUT
 
@@ -153,7 +153,7 @@ def test_a_sign_in_ends_after_the_time_that_the_app_says(app: App, redis_url: st
     omnifund = build(redis_url, app.provider.url, sign_in_seconds=1000)
     app.omnifund = omnifund
     handle = app.sign_in()
-    (left,) = omnifund.store.execute(("TTL", omnifund.vault.key(handle)))
+    (left,) = omnifund.store.execute(("TTL", omnifund.token_store.key(handle)))
     assert 990 <= left <= 1000
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
-from omnifund.attempts import Attempt
-from omnifund.callback import AuthorizationCode
-from omnifund.errors import ClientMisconfigured, GrantRejected, OmniFundError
-from omnifund.gateway import Gateway
+from omnifund.authorization import Attempt
+from omnifund.authorization import AuthorizationCode
+from omnifund.errors import ClientMisconfigured, InvalidGrant, OmniFundError
+from omnifund.oauth import Gateway
 from omnifund.token import Token
 from omnifund.transport import Transport
 from tests.local_omnifund.visitor import Visitor, form_to
@@ -130,7 +130,7 @@ def test_a_grant_that_is_used_up_expired_or_wrong_is_rejected(
     stack: Stack, attempt: Callable[[Stack], None]
 ) -> None:
     """C8"""
-    with pytest.raises(GrantRejected):
+    with pytest.raises(InvalidGrant):
         attempt(stack)
 
 

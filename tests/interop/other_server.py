@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import requests
 
 import app as app_module
-from omnifund.vault import Record
+from omnifund.token_store import StoredToken
 from tests.support.processes import free_port
 from tests.support.programs import running
 from tests.support.servers import serve
@@ -63,18 +63,20 @@ class Visit(Person):
         raise AssertionError("too many redirects")
 
     @property
-    def record(self) -> Record:
+    def stored(self) -> StoredToken:
         """The token as it is stored now."""
-        vault = self.stack.app.extensions["omnifund"].vault
-        record = vault.load(self.browser.cookies["omnifund_session"])
-        assert isinstance(record, Record)
-        return record
+        stored = self.stack.app.extensions["omnifund"].tokens.load(self._session_id)
+        assert isinstance(stored, StoredToken)
+        return stored
 
-    def put_back(self, record: Record) -> None:
+    def put_back(self, stored: StoredToken) -> None:
         """Store an older token again, as if the newer one had never come."""
-        parts = self.stack.app.extensions["omnifund"]
-        handle = self.browser.cookies["omnifund_session"]
-        parts.store.execute(parts.vault.save(handle, record.token, seconds=60))
+        client, session_id = self.stack.app.extensions["omnifund"], self._session_id
+        client.store.execute(client.tokens.save_command(session_id, stored.token, seconds=60))
+
+    @property
+    def _session_id(self) -> str:
+        return str(self.browser.cookies["omnifund_session"])
 
 
 @contextlib.contextmanager

@@ -33,9 +33,9 @@ def refresh(visit: Visit) -> requests.Response:
 
 def assert_refreshing_rotates(visit: Visit) -> None:
     """A refresh replaces both tokens; the old refresh token is dead and ends the connection."""
-    before = visit.record
+    before = visit.stored
     assert refresh(visit).headers["Location"] == "/dashboard"
-    after = visit.record
+    after = visit.stored
     assert before.token.access_token != after.token.access_token
     assert before.token.refresh_token != after.token.refresh_token
     visit.put_back(before)
@@ -204,14 +204,14 @@ class TestOAuth2MockServer:
 
     def test_a_sign_in_with_pkce_and_a_refresh(self, server: OtherServer, visit: Visit) -> None:
         assert self.sign_in(visit, server).headers["Location"] == "/dashboard"
-        before = visit.record
+        before = visit.stored
         # Nobody asked for a scope, nor for the ID token that comes along and is left alone.
         assert before.token.scope == "dummy"
         assert "id_token" in visit.get("/inspector").text
         # Its access tokens are JWTs.
         assert before.token.access_token.count(".") == 2
         assert refresh(visit).headers["Location"] == "/dashboard"
-        after = visit.record.token
+        after = visit.stored.token
         assert after.generation == 1
         assert after.refresh_token != before.token.refresh_token
         # It keeps no count of refresh tokens.

@@ -14,7 +14,7 @@ from flask import Flask
 
 import app as app_module
 from config import Settings
-from omnifund.vault import Record, Vault
+from omnifund.token_store import RedisTokenStore, StoredToken
 from tests.faults.provider import HonestProvider
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
@@ -38,10 +38,10 @@ class Rig:
     server: Gunicorn | None = None
 
     @property
-    def vault(self) -> Vault:
+    def tokens(self) -> RedisTokenStore:
         """What the app has stored."""
-        vault: Vault = self.app.extensions["omnifund"].vault
-        return vault
+        tokens: RedisTokenStore = self.app.extensions["omnifund"].tokens
+        return tokens
 
     def merchant(self) -> Merchant:
         """Somebody who has just signed in."""
@@ -61,16 +61,16 @@ class Merchant:
         self.browser.trust_env = False
 
     @property
-    def handle(self) -> str:
-        """The session id."""
+    def session_id(self) -> str:
+        """The session ID, which is the connection ID too."""
         return str(self.browser.cookies["omnifund_session"])
 
     @property
-    def record(self) -> Record:
+    def stored(self) -> StoredToken:
         """The token as it is stored now."""
-        record = self.rig.vault.load(self.handle)
-        assert record is not None
-        return record
+        stored = self.rig.tokens.load(self.session_id)
+        assert stored is not None
+        return stored
 
     def get(self, path: str) -> requests.Response:
         """Open a page; follows no redirect."""
@@ -104,7 +104,7 @@ class Merchant:
 
     def at_once(self, path: str, count: int) -> list[requests.Response]:
         """Open a page so many times at the same moment, each over a connection of its own."""
-        headers = {"Cookie": f"omnifund_session={self.handle}"}
+        headers = {"Cookie": f"omnifund_session={self.session_id}"}
 
         def visit(_number: int) -> requests.Response:
             url = self.rig.url + path

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from omnifund.attempts import ATTEMPT_SECONDS, ATTEMPTS_PER_BROWSER, Attempt, Attempts
-from omnifund.errors import AttemptInvalid
-from omnifund.sealing import Keyring
+from omnifund.authorization import PENDING_SECONDS, PENDING_PER_BROWSER, Attempt, Attempts
+from omnifund.errors import InvalidState
+from omnifund.encryption import Cipher
 from omnifund.store import Store
 
 NOW = 1_800_000_000.0
@@ -28,7 +28,7 @@ class NoRedis:
 
 
 def book(key: str = "k" * 40) -> Attempts:
-    return Attempts(Keyring([key]), Store(NoRedis()), cookie_prefix="attempt_")
+    return Attempts(Cipher([key]), Store(NoRedis()), cookie_prefix="attempt_")
 
 
 def start(now: float = NOW) -> Attempt:
@@ -75,18 +75,18 @@ def test_the_cookie_shows_nothing_of_the_attempt() -> None:
         assert secret.encode() not in opened
 
 
-@pytest.mark.parametrize("age", [0, 1, ATTEMPT_SECONDS, -60])
+@pytest.mark.parametrize("age", [0, 1, PENDING_SECONDS, -60])
 def test_it_is_good_for_ten_minutes(age: float) -> None:
     """B1"""
     attempt = start()
     assert book().find(attempt.state, dict([book().cookie(attempt)]), now=NOW + age) == attempt
 
 
-@pytest.mark.parametrize("age", [ATTEMPT_SECONDS + 1, 86400, -61])
+@pytest.mark.parametrize("age", [PENDING_SECONDS + 1, 86400, -61])
 def test_it_is_not_good_for_longer(age: float) -> None:
     """B1"""
     attempt = start()
-    with pytest.raises(AttemptInvalid):
+    with pytest.raises(InvalidState):
         book().find(attempt.state, dict([book().cookie(attempt)]), now=NOW + age)
 
 
@@ -95,7 +95,7 @@ def test_another_state_opens_nothing_even_under_the_right_name() -> None:
     mine, other = start(), start()
     (name, _), (_, others_value) = book().cookie(mine), book().cookie(other)
     for cookies in ({}, dict([book().cookie(other)]), {name: others_value}):
-        with pytest.raises(AttemptInvalid):
+        with pytest.raises(InvalidState):
             book().find(mine.state, cookies, now=NOW)
 
 
@@ -104,7 +104,7 @@ def test_a_forged_cookie_is_no_attempt(value: str) -> None:
     """B1"""
     attempt = start()
     name, _ = book().cookie(attempt)
-    with pytest.raises(AttemptInvalid):
+    with pytest.raises(InvalidState):
         book().find(attempt.state, {name: value}, now=NOW)
 
 
@@ -114,14 +114,14 @@ def test_an_altered_cookie_is_no_attempt() -> None:
     name, value = book().cookie(attempt)
     sealed = bytearray(base64.urlsafe_b64decode(value))
     sealed[-1] ^= 1
-    with pytest.raises(AttemptInvalid):
+    with pytest.raises(InvalidState):
         book().find(attempt.state, {name: base64.urlsafe_b64encode(sealed).decode()}, now=NOW)
 
 
 def test_another_servers_key_opens_nothing() -> None:
     """H2"""
     attempt = start()
-    with pytest.raises(AttemptInvalid):
+    with pytest.raises(InvalidState):
         book("another" * 6).find(attempt.state, dict([book().cookie(attempt)]), now=NOW)
 
 
@@ -135,7 +135,7 @@ def test_the_oldest_attempts_go_first() -> None:
         name, value = attempts.cookie(start(NOW + second))
         cookies[name] = value
     names = [name for name in cookies if name.startswith("attempt_")]
-    assert len(names) == ATTEMPTS_PER_BROWSER
+    assert len(names) == PENDING_PER_BROWSER
     assert names == sorted(names)
     assert str(int((NOW + 299) * 1000)) in names[-1]
 
@@ -146,7 +146,7 @@ def test_cookies_stay_small_whatever_the_path() -> None:
     name, value = book().cookie(longest)
     assert len(name) + len(value) < 1024
     # All of them together still fit into one header line of common servers.
-    assert ATTEMPTS_PER_BROWSER * (len(name) + len(value) + 3) < 8190
+    assert PENDING_PER_BROWSER * (len(name) + len(value) + 3) < 8190
 
 
 def test_attempts_of_the_same_moment_have_different_cookies() -> None:

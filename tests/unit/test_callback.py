@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from omnifund.attempts import Attempt
-from omnifund.callback import MAX_CODE_LENGTH, read, state_of
+from omnifund.authorization import Attempt
+from omnifund.authorization import MAX_CODE_LENGTH, read, state_of
 from omnifund.errors import (
     AccessDenied,
-    AttemptInvalid,
-    AuthorizationRefused,
-    CallbackMalformed,
+    InvalidState,
+    AuthorizationErrorResponse,
+    InvalidAuthorizationResponse,
     OmniFundUnavailable,
 )
 
@@ -43,7 +43,7 @@ def test_the_state_is_found_wherever_it_stands() -> None:
 )
 def test_without_exactly_one_state_there_is_no_sign_in(query: list[tuple[str, str]]) -> None:
     """B1, B8"""
-    with pytest.raises(AttemptInvalid):
+    with pytest.raises(InvalidState):
         state_of(query)
 
 
@@ -70,7 +70,7 @@ def test_without_exactly_one_state_there_is_no_sign_in(query: list[tuple[str, st
 )
 def test_a_malformed_callback_is_refused(query: list[tuple[str, str]]) -> None:
     """B8, B9, B10"""
-    with pytest.raises(CallbackMalformed):
+    with pytest.raises(InvalidAuthorizationResponse):
         read(query, ATTEMPT, issuer=ISSUER)
 
 
@@ -99,7 +99,7 @@ def test_a_denial_is_a_denial() -> None:
 )
 def test_an_error_code_is_named_only_if_it_is_fit_to_be_shown(sent: str, shown: str | None) -> None:
     """B6, B7"""
-    with pytest.raises(AuthorizationRefused) as caught:
+    with pytest.raises(AuthorizationErrorResponse) as caught:
         read([("error", sent)], ATTEMPT, issuer=ISSUER)
     assert caught.value.code == shown
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnifund.sealing import Keyring, Unreadable, fingerprint
+from omnifund.encryption import Cipher, Unreadable, fingerprint
 
 KEY, OLD_KEY = "k" * 40, "o" * 40
-SEALED = Keyring([KEY]).seal(b"a secret", secret="handle", name="token")
+SEALED = Cipher([KEY]).seal(b"a secret", secret="handle", name="token")
 
 
 def test_what_was_sealed_opens_again() -> None:
-    assert Keyring([KEY]).open(SEALED, secret="handle", name="token") == b"a secret"
+    assert Cipher([KEY]).open(SEALED, secret="handle", name="token") == b"a secret"
 
 
 def test_the_secret_is_not_in_what_is_stored() -> None:
@@ -32,7 +32,7 @@ def test_the_secret_is_not_in_what_is_stored() -> None:
 def test_another_key_secret_or_name_opens_nothing(keys: list[str], secret: str, name: str) -> None:
     """D3, D4"""
     with pytest.raises(Unreadable):
-        Keyring(keys).open(SEALED, secret=secret, name=name)
+        Cipher(keys).open(SEALED, secret=secret, name=name)
 
 
 @pytest.mark.parametrize("position", range(len(SEALED)))
@@ -41,26 +41,26 @@ def test_one_flipped_bit_makes_it_unreadable(position: int) -> None:
     altered = bytearray(SEALED)
     altered[position] ^= 1
     with pytest.raises(Unreadable):
-        Keyring([KEY]).open(bytes(altered), secret="handle", name="token")
+        Cipher([KEY]).open(bytes(altered), secret="handle", name="token")
 
 
 @pytest.mark.parametrize("length", range(len(SEALED)))
 def test_a_truncated_value_is_unreadable(length: int) -> None:
     """D4"""
     with pytest.raises(Unreadable):
-        Keyring([KEY]).open(SEALED[:length], secret="handle", name="token")
+        Cipher([KEY]).open(SEALED[:length], secret="handle", name="token")
 
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_unreadable(value: bytes) -> None:
     """D4"""
     with pytest.raises(Unreadable):
-        Keyring([KEY]).open(value, secret="handle", name="token")
+        Cipher([KEY]).open(value, secret="handle", name="token")
 
 
 def test_an_older_key_still_opens_what_it_sealed_and_seals_nothing() -> None:
     """H2"""
-    old, rotated = Keyring([OLD_KEY]), Keyring([KEY, OLD_KEY])
+    old, rotated = Cipher([OLD_KEY]), Cipher([KEY, OLD_KEY])
     sealed = old.seal(b"x", secret="h", name="n")
     assert rotated.open(sealed, secret="h", name="n") == b"x"
     with pytest.raises(Unreadable):
@@ -68,7 +68,7 @@ def test_an_older_key_still_opens_what_it_sealed_and_seals_nothing() -> None:
 
 
 def test_the_same_value_never_looks_the_same_twice() -> None:
-    keyring = Keyring([KEY])
+    keyring = Cipher([KEY])
     assert len({keyring.seal(b"x", secret="h", name="n") for _ in range(100)}) == 100
 
 

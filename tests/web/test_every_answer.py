@@ -7,7 +7,7 @@ import time
 import pytest
 import requests
 
-from omnifund.errors import SignInRequired
+from omnifund.errors import ReauthorizationRequired
 from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
 from web.errors import STILL_SIGNED_IN
@@ -222,7 +222,7 @@ class TestRedisAway:
 
         def ended() -> str:
             valkey.pause()
-            raise SignInRequired("the connection has ended")
+            raise ReauthorizationRequired("the connection has ended")
 
         stack.app.view_functions["pages.landing"] = ended
         answer = person.get("/")

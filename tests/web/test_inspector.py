@@ -87,13 +87,13 @@ def test_a_refresh_that_happens_by_itself_is_told_with_the_page(person: Person) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"), [("rejected", "AccessDenied"), ("accepted", "GrantRejected")]
+    ("answer", "problem"), [("rejected", "AccessDenied"), ("accepted", "InvalidGrant")]
 )
 def test_a_failed_sign_in_can_be_looked_at_without_a_session(
     person: Person, answer: str, problem: str
 ) -> None:
     callback = person.authorize(answer=answer)
-    if problem == "GrantRejected":
+    if problem == "InvalidGrant":
         person.stack.clock.advance(60)
     assert person.get(callback).status_code in (400, 403)
     page = person.get("/inspector")
@@ -193,7 +193,7 @@ def test_its_cookie_is_bounded(person: Person) -> None:
     person.get(f"/callback?state={state}&error=x&error_description={'<long> ' * 2000}")
     cookie = person.browser.cookies["omnifund_trace"]
     assert len(cookie) <= MAX_COOKIE_CHARACTERS
-    assert "AuthorizationRefused" in person.get("/inspector").text
+    assert "AuthorizationErrorResponse" in person.get("/inspector").text
 
 
 def test_signing_out_removes_it(person: Person) -> None:

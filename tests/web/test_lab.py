@@ -179,7 +179,7 @@ def test_developers_get_the_cause_while_the_inspector_is_on(redis_url: str) -> N
         with running_stack(redis_url, flow_inspector=inspector) as stack:
             page = stack.person().get("/callback?state=x&code=y")
             assert page.status_code == 400
-            assert ("AttemptInvalid" in page.text) is inspector
+            assert ("InvalidState" in page.text) is inspector
             assert ('href="/inspector?show=' in page.text) is inspector
 
 

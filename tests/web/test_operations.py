@@ -98,7 +98,7 @@ def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
     """G7"""
     with fleet(redis_url, workers=1) as running:
         merchant = running.merchant()
-        handle = merchant.handle
+        handle = merchant.session_id
         merchant.press("/token/refresh")
         merchant.press("/logout")
         log = running.server.log if running.server else ""
@@ -150,7 +150,7 @@ def test_workers_are_replaced_under_load_without_a_failed_request(redis_url: str
     """H3: SIGHUP starts new workers and lets the old ones finish."""
     with fleet(redis_url, workers=2) as running:
         merchant = running.merchant()
-        cookie = {"Cookie": f"omnifund_session={merchant.handle}"}
+        cookie = {"Cookie": f"omnifund_session={merchant.session_id}"}
         stop = threading.Event()
         statuses: list[int] = []
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from omnifund import trace
 from omnifund.masking import HIDDEN
 from omnifund.trace import Check, Exchange, Frame, Recording
 from web.recording import INCOMING, incoming_exchange
+
+from omnifund import trace
 
 LANES: Final = {"browser": 58, "app": 192, "omnifund": 326}
 """Where each party's lane runs in the picture, in the picture's own units."""

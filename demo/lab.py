@@ -17,17 +17,17 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Flask, Response, abort, g, redirect, render_template, request, url_for
+from omnifund.trace import Frame
+from web.conversation import Source
+from web.cookies import cookie_name, delete_cookie, set_cookie
+from web.failures import CARDS, GROUPS, Card, Way
+from web.integration import integration
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
 from omnifund import trace
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable
-from omnifund.trace import Frame
 from web import security, sign_in, visitor
-from web.conversation import Source
-from web.cookies import cookie_name, delete_cookie, set_cookie
-from web.failures import CARDS, GROUPS, Card, Way
-from web.integration import integration
 
 blueprint = Blueprint("lab", __name__)
 

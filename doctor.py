@@ -12,12 +12,16 @@ from urllib.parse import urlsplit
 import certifi
 
 from config import LOOPBACK_HOSTS, ConfigurationError, Settings
-from omnifund import callback, errors
-from omnifund.attempts import Attempt
+from omnifund import errors
+from omnifund.authorization import (
+    AuthorizationCode,
+    AuthorizationRequest,
+    new_code_verifier,
+    new_state,
+)
+from omnifund.client import OmniFund
 from omnifund.errors import OmniFundError, StoreUnavailable
-from omnifund.events import ignore
-from omnifund.redis_client import connect
-from web.integration import Integration
+from web import current
 
 CLOCK_WARNING_SECONDS: Final = 5
 CLOCK_LIMIT_SECONDS: Final = 60
@@ -36,11 +40,11 @@ class Check(NamedTuple):
 
 
 _WORDS: Final[dict[type[OmniFundError], str]] = {
-    errors.GrantRejected: "OmniFund does not accept these credentials.",
+    errors.InvalidGrant: "OmniFund does not accept these credentials.",
     errors.ClientMisconfigured: "OmniFund does not accept this client; the doctor says more.",
     errors.OmniFundUnavailable: "OmniFund cannot be reached right now.",
-    errors.OmniFundTooSlow: "OmniFund took too long to answer.",
-    errors.OmniFundNonsense: "OmniFund's answer could not be understood.",
+    errors.OmniFundTimeout: "OmniFund took too long to answer.",
+    errors.InvalidResponse: "OmniFund's answer could not be understood.",
 }
 
 
@@ -66,24 +70,18 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
         yield Check("rest", "skipped", "The rest waits for these.", "README lists every variable.")
         return
     yield Check("variables", "ok", f"The variables are complete ({known.omnifund_environment}).")
-    parts = make_parts(known)
+    client = make_client(known)
     yield _redirect_uri(known)
-    yield from _redis(known, parts)
+    yield from _redis(known, client)
     yield _tls(known)
-    yield _credentials(parts)
+    yield _credentials(known, client)
     # Last, because it is the answer to the request before that tells OmniFund's time.
-    yield _clock(parts)
+    yield _clock(client)
 
 
-def make_parts(settings: Settings) -> Integration:
-    """Return the integration's parts, without anything that logs or counts."""
-    return Integration.from_settings(
-        settings,
-        connect(settings.redis_url.get_secret_value()),
-        clock=time.time,
-        observe=ignore,
-        time_redis=lambda _seconds: None,
-    )
+def make_client(settings: Settings) -> OmniFund:
+    """Return the client, without anything that logs or counts."""
+    return current.from_settings(settings)
 
 
 def _redirect_uri(settings: Settings) -> Check:
@@ -103,10 +101,10 @@ def _redirect_uri(settings: Settings) -> Check:
     )
 
 
-def _redis(settings: Settings, parts: Integration) -> Iterator[Check]:
+def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
     try:
-        parts.store.execute(("SET", "omnifund:doctor", b"1", "EX", 10))
-        (info,) = parts.store.execute(("INFO",))
+        client.store.execute(("SET", "omnifund:doctor", b"1", "EX", 10))
+        (info,) = client.store.execute(("INFO",))
     except StoreUnavailable as problem:
         cause = f" ({problem.__cause__})" if problem.__cause__ else ""
         yield Check(
@@ -195,13 +193,13 @@ def _tls(settings: Settings) -> Check:
     )
 
 
-def _credentials(parts: Integration) -> Check:
-    """Try a code that cannot exist: whether it or the client is refused says what is wrong."""
-    attempt = Attempt.start("/", pkce=parts.settings.pkce, now=parts.clock())
-    query = [("code", "made-up-by-the-doctor"), ("state", attempt.state)]
+def _credentials(settings: Settings, client: OmniFund) -> Check:
+    """Try a code that cannot exist: whether it or the client is rejected tells what is wrong."""
+    verifier = new_code_verifier() if settings.pkce else ""
+    request = AuthorizationRequest(new_state(), verifier, "/", client.clock())
     try:
-        parts.gateway.redeem(callback.read(query, attempt, issuer=parts.gateway.issuer))
-    except errors.GrantRejected:
+        client.oauth.exchange_code(AuthorizationCode("made-up-by-the-doctor", request))
+    except errors.InvalidGrant:
         return Check("credentials", "ok", "OmniFund accepts the client id and the client secret.")
     except errors.ClientMisconfigured as problem:
         return Check(
@@ -216,8 +214,8 @@ def _credentials(parts: Integration) -> Check:
     return Check("credentials", "failed", "OmniFund has accepted a made-up code.", "")
 
 
-def _clock(parts: Integration) -> Check:
-    ahead = parts.transport.clock_ahead
+def _clock(client: OmniFund) -> Check:
+    ahead = client.http.clock_ahead
     if ahead is None:
         return Check("clock", "skipped", "OmniFund has not told its time.")
     what = f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "

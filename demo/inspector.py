@@ -6,17 +6,17 @@ from contextlib import suppress
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, abort, g, jsonify, render_template, request
+from omnifund.masking import Masker
+from omnifund.trace import Frame, Recording
+from web.conversation import LANES, lay_out, moment, title
+from web.integration import integration
+from web.recording import incoming_exchange
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import Settings
 from omnifund import trace
 from omnifund.errors import StoreUnavailable
-from omnifund.masking import Masker
-from omnifund.trace import Frame, Recording
 from web import recording, visitor
-from web.conversation import LANES, lay_out, moment, title
-from web.integration import integration
-from web.recording import incoming_exchange
 
 blueprint = Blueprint("inspector", __name__)
 

@@ -18,16 +18,16 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Request, g, request
-from werkzeug.wrappers import Response
-
-from omnifund import trace
-from omnifund.attempts import Attempt
-from omnifund.gateway import Gateway
-from omnifund.sealing import Unreadable, fingerprint
-from omnifund.store import Command
+from omnifund.authorization import Attempt
+from omnifund.oauth import Gateway
+from omnifund.encryption import Unreadable, fingerprint
 from omnifund.trace import Check, Exchange, Frame, Recording
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.integration import Integration, integration
+from werkzeug.wrappers import Response
+
+from omnifund import trace
+from omnifund.store import Command
 
 MAX_RECORDINGS: Final = 30
 """How many recordings a session keeps: its sign-in and the latest pages."""

@@ -1,0 +1,360 @@
+"""The authorization request and its callback (RFC 6749 §4.1.1 and §4.1.2, RFC 7636, RFC 9207).
+
+What the callback has to know travels in an encrypted cookie, one for each pending authorization
+request, so that two tabs never overwrite each other's and starting a sign-in stores nothing on the
+server. Redis only remembers which requests and which codes have been used: a callback claims both
+with atomic commands before the code goes to the token endpoint (RFC 6749 §10.5, §10.12).
+
+The functions between ``safe_next`` and ``require_code`` are the rules, in the order in which they
+apply; the first sentence of each docstring is what the inspector shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from omnifund.encryption import Cipher, Unreadable, fingerprint
+from omnifund.errors import (
+    AccessDenied,
+    AuthorizationErrorResponse,
+    InvalidAuthorizationResponse,
+    InvalidState,
+    OmniFundUnavailable,
+    OwnerMismatch,
+    StoreUnavailable,
+)
+from omnifund.store import Command, RedisStore
+
+PENDING_SECONDS: Final = 600
+"""How long a merchant may take on OmniFund's pages."""
+
+PENDING_PER_BROWSER: Final = 7
+"""How many authorization requests one browser may have open; older ones are dropped."""
+
+CLOCK_SKEW_SECONDS: Final = 60
+"""How far the clock of another server of the same app may be ahead."""
+
+WAIT_SECONDS: Final = 5
+"""How long after a claim a second callback waits for the result of the first."""
+
+MAX_CODE_LENGTH: Final = 2048
+MAX_NEXT_LENGTH: Final = 400
+"""Characters; the path travels in a cookie of limited size."""
+
+_MAX_COOKIE_LENGTH: Final = 3072
+_CLAIM_SECONDS: Final = PENDING_SECONDS + CLOCK_SKEW_SECONDS
+_POLL_SECONDS: Final = 0.05
+_FAILED: Final = b"failed"
+
+_STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,128}")
+_CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.11, without the space
+_ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# An allow list: one leading slash, then nothing that any URL parser reads as the start of a host,
+# as an escaped one, or as a control character. Browsers drop tabs and newlines, and read "\" as "/".
+_SEGMENT: Final = r"[A-Za-z0-9_~%-][A-Za-z0-9._~%@:+,=&;!$'()*-]*"
+_NEXT: Final = re.compile(
+    rf"/(?:(?!%){_SEGMENT}(?:/{_SEGMENT})*/?)?(?:\?[A-Za-z0-9._~%@:+,=&;!$'()*/?\[\]-]*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """A pending authorization request.
+
+    ``code_verifier`` is empty without PKCE; ``started_at``: Unix seconds; ``owner``: the ID of the
+    host application's own user who started it, or empty.
+    """
+
+    state: str = field(repr=False)
+    code_verifier: str = field(repr=False)
+    next: str
+    started_at: float
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationCode:
+    """A code from a validated callback, to be sent once. Only ``require_code`` creates one."""
+
+    value: str = field(repr=False)
+    request: AuthorizationRequest
+
+
+Parameters = Sequence[tuple[str, str]]
+"""A query's parameters in order, decoded, repeated ones included."""
+
+
+def parse_query(query_string: str | bytes) -> Parameters:
+    """Return a callback's parameters. Bytes that are not UTF-8 become text that no rule accepts."""
+    text = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
+    return parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+
+
+# --- the rules -----------------------------------------------------------------------------------
+
+
+def safe_next(value: str | None, *, never: Collection[str] = ()) -> str | None:
+    """The page to return to belongs to this app (RFC 9700 §4.11).
+
+    Returns ``value`` if every URL parser reads it as a path of this app, else ``None``. ``never``:
+    paths, with everything below them, that would start or end a sign-in again.
+    """
+    if value is None or len(value) > MAX_NEXT_LENGTH or _NEXT.fullmatch(value) is None:
+        return None
+    # A server decodes the path before it looks for the page, perhaps more than once.
+    path = value.partition("?")[0]
+    while (decoded := unquote(path, errors="surrogateescape")) != path:
+        path = decoded
+    segments = path.split("/")[1:]
+    if not path.isprintable() or "\\" in path or {".", ".."} & set(segments) or "" in segments[:-1]:
+        return None
+    return None if any(f"{path}/".startswith(f"{each}/") for each in never) else value
+
+
+def new_state() -> str:
+    """The state is new: 256 random bits (RFC 6749 §10.10)."""
+    return secrets.token_urlsafe(32)
+
+
+def new_code_verifier() -> str:
+    """The code verifier is new; only its S256 challenge is sent (RFC 7636 §4.1, §4.3)."""
+    return secrets.token_urlsafe(32)
+
+
+def require_state(parameters: Parameters) -> str:
+    """The callback has exactly one well-formed state (RFC 6749 §4.1.2)."""
+    states = _values(parameters, "state")
+    if len(states) != 1 or _STATE.fullmatch(states[0]) is None:
+        raise InvalidState("the callback has no usable state")
+    return states[0]
+
+
+def require_own_request(sealed: str | None, state: str, cipher: Cipher) -> AuthorizationRequest:
+    """The state was issued to this browser (RFC 6749 §10.12).
+
+    ``sealed``: the value of the cookie that carries the request for ``state``, if there is one.
+    """
+    if sealed is None:
+        raise InvalidState("no authorization request of this browser has this state")
+    try:
+        if len(sealed) > _MAX_COOKIE_LENGTH:
+            raise Unreadable
+        # The key is derived from `state` too: a cookie can be decrypted for its own state only.
+        packed = base64.b64decode(sealed, altchars=b"-_", validate=True)
+        facts = json.loads(cipher.open(packed, secret=state, name="attempt"))
+        code_verifier, next_path, started_at, owner = facts
+    except (Unreadable, binascii.Error, ValueError):
+        raise InvalidState("the authorization request cannot be read") from None
+    return AuthorizationRequest(state, code_verifier, next_path, started_at, owner)
+
+
+def require_recent(request: AuthorizationRequest, *, now: float) -> None:
+    """The authorization request is at most ten minutes old (RFC 9700 §2.1)."""
+    if not -CLOCK_SKEW_SECONDS <= now - request.started_at <= PENDING_SECONDS:
+        raise InvalidState("the authorization request has expired")
+
+
+def require_owner(request: AuthorizationRequest, owner: str) -> None:
+    """The user who started the request is the one who completes it (RFC 9700 §4.7)."""
+    if request.owner != owner:
+        raise OwnerMismatch("another user started this authorization request")
+
+
+def require_no_repetition(parameters: Parameters) -> None:
+    """No parameter is repeated (RFC 6749 §3.1)."""
+    if any(len(_values(parameters, name)) > 1 for name in ("code", "error", "iss")):
+        raise InvalidAuthorizationResponse("a parameter of the callback is repeated")
+
+
+def require_issuer(parameters: Parameters, issuer: str) -> None:
+    """The iss parameter, if present, matches this OmniFund (RFC 9207 §2.4)."""
+    if any(value != issuer for value in _values(parameters, "iss")):
+        raise InvalidAuthorizationResponse("the callback's iss isn't this OmniFund")
+
+
+def require_code(parameters: Parameters, request: AuthorizationRequest) -> AuthorizationCode:
+    """OmniFund returned a code and no error (RFC 6749 §4.1.2).
+
+    Raises ``InvalidAuthorizationResponse``, ``AccessDenied``, ``AuthorizationErrorResponse``, or,
+    when OmniFund reports that it cannot respond now, ``OmniFundUnavailable``.
+    """
+    codes, errors = _values(parameters, "code"), _values(parameters, "error")
+    if codes and errors:
+        raise InvalidAuthorizationResponse("the callback has both a code and an error")
+    if _values(parameters, "access_token") or _values(parameters, "id_token"):
+        # response_type is `code`, so no token was requested.
+        raise InvalidAuthorizationResponse("the callback has a token in its query")
+    if errors:
+        raise _error_response(errors[0])
+    if not codes or len(codes[0]) > MAX_CODE_LENGTH or _CODE.fullmatch(codes[0]) is None:
+        raise InvalidAuthorizationResponse("the callback has no usable code")
+    return AuthorizationCode(codes[0], request)
+
+
+def read_authorization_response(
+    parameters: Parameters, request: AuthorizationRequest, *, issuer: str
+) -> AuthorizationCode:
+    """Validate a callback whose ``state`` belongs to ``request``; for errors see ``require_code``.
+
+    ``issuer``: OmniFund's base URL.
+    """
+    require_no_repetition(parameters)
+    require_issuer(parameters, issuer)
+    return require_code(parameters, request)
+
+
+def _error_response(error: str) -> AuthorizationErrorResponse | OmniFundUnavailable:
+    if error == "access_denied":
+        return AccessDenied(error)
+    if error in ("temporarily_unavailable", "server_error"):
+        return OmniFundUnavailable("OmniFund reports that it cannot respond now")
+    return AuthorizationErrorResponse(error if _ERROR_CODE.fullmatch(error) else None)
+
+
+def _values(parameters: Parameters, name: str) -> list[str]:
+    return [value for key, value in parameters if key == name]
+
+
+# --- cookies and claims --------------------------------------------------------------------------
+
+
+class Claim(Enum):
+    """The result of claiming an authorization request."""
+
+    WON = "this callback is the first: exchange the code"
+    LOST = "another callback was first, and failed"
+    COMPLETED = "another callback was first, and completed the sign-in"
+
+
+class PendingRequests:
+    """Encrypts pending authorization requests for the browser; lets each be used once."""
+
+    def __init__(
+        self,
+        cipher: Cipher,
+        store: RedisStore,
+        *,
+        cookie_prefix: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``cookie_prefix``: the beginning of the cookies' names. ``sleep`` paces waiting."""
+        self._cipher = cipher
+        self._store = store
+        self._prefix = cookie_prefix
+        self._sleep = sleep
+
+    def cookie(self, request: AuthorizationRequest) -> tuple[str, str]:
+        """Return the name and the value of the cookie that carries ``request``.
+
+        The name contains the time, so that the oldest cookie is known without decrypting any.
+        """
+        name = f"{self._prefix}{int(request.started_at * 1000):013d}_{_tag(request.state)}"
+        facts = [request.code_verifier, request.next, request.started_at, request.owner]
+        sealed = self._cipher.seal(json.dumps(facts).encode(), secret=request.state, name="attempt")
+        return name, base64.urlsafe_b64encode(sealed).decode()
+
+    def surplus(self, cookies: Mapping[str, str], *, room_for: int) -> list[str]:
+        """Return the names of the oldest cookies, beyond the limit less ``room_for``."""
+        names = sorted(name for name in cookies if name.startswith(self._prefix))
+        return names[: max(0, len(names) + room_for - PENDING_PER_BROWSER)]
+
+    def find(
+        self, state: str, cookies: Mapping[str, str], *, now: float, owner: str = ""
+    ) -> AuthorizationRequest:
+        """Return this browser's request for ``state``. Raises ``InvalidState``."""
+        ending = f"_{_tag(state)}"
+        sealed = next(
+            (
+                value
+                for name, value in cookies.items()
+                if name.startswith(self._prefix) and name.endswith(ending)
+            ),
+            None,
+        )
+        request = require_own_request(sealed, state, self._cipher)
+        require_recent(request, now=now)
+        require_owner(request, owner)
+        return request
+
+    def claim(
+        self, request: AuthorizationRequest, code: AuthorizationCode | None
+    ) -> tuple[Claim, str | None]:
+        """The request and its code were unused and are now used (RFC 6749 §10.5).
+
+        One round trip; exactly one caller gets ``Claim.WON``. Other callers wait for its result: of
+        a double click the browser shows the last response. With ``Claim.COMPLETED`` comes the
+        connection ID that the sign-in led to. Raises ``InvalidState`` for a code that came with
+        another state.
+        """
+        mine = secrets.token_bytes(8)
+        keys = [_key("attempt", request.state), *([_key("code", code.value)] if code else [])]
+        # SET NX alone is not enough: redis-py sends it again when the connection breaks before the
+        # response, and the second SET would lose against the first.
+        commands: list[Command] = []
+        for key in keys:
+            commands += [("SET", key, mine, "NX", "EX", _CLAIM_SECONDS), ("GET", key)]
+        holders = self._store.execute(*commands)[1::2]
+        if holders[0] != mine:
+            return self._wait(request, keys[0], holders[0])
+        if any(holder != mine for holder in holders):
+            self.fail(request)
+            raise InvalidState("the authorization code has been used")
+        return Claim.WON, None
+
+    def _wait(
+        self, request: AuthorizationRequest, key: str, holder: bytes | None
+    ) -> tuple[Claim, str | None]:
+        for _ in range(int(WAIT_SECONDS / _POLL_SECONDS)):
+            if (connection_id := self._completed_with(request, key, holder)) is not None:
+                return Claim.COMPLETED, connection_id
+            holder, remaining_ms = self._store.execute(("GET", key), ("PTTL", key))
+            # Counted from the claim: after a worker has died, not every reload waits again.
+            seconds_since_claim = _CLAIM_SECONDS - remaining_ms / 1000
+            if holder in (_FAILED, None) or seconds_since_claim >= WAIT_SECONDS:
+                break
+            self._sleep(_POLL_SECONDS)
+        return Claim.LOST, None
+
+    def _completed_with(
+        self, request: AuthorizationRequest, key: str, mark: bytes | None
+    ) -> str | None:
+        try:
+            packed = self._cipher.open(mark or b"", secret=request.state, name=key)
+        except Unreadable:
+            return None
+        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+    def fail(self, request: AuthorizationRequest) -> None:
+        """Tell callbacks that wait for this request that its sign-in has failed."""
+        with suppress(StoreUnavailable):  # They wait until their limit instead.
+            self._store.execute(("SET", _key("attempt", request.state), _FAILED, "XX", "KEEPTTL"))
+
+    def complete_command(self, request: AuthorizationRequest, connection_id: str) -> Command:
+        """Return the command that remembers which connection the request led to.
+
+        The browser may never see the response to the first callback: a double click or a reload
+        drops it. When the same callback comes again, it gets the same connection.
+        """
+        key = _key("attempt", request.state)
+        packed = base64.urlsafe_b64decode(connection_id + "=" * (-len(connection_id) % 4))
+        sealed = self._cipher.seal(packed, secret=request.state, name=key)
+        return ("SET", key, sealed, "XX", "KEEPTTL")
+
+
+def _tag(state: str) -> str:
+    return fingerprint(state)[:11]
+
+
+def _key(kind: str, secret: str) -> str:
+    return f"omnifund:{kind}:{fingerprint(secret)}"

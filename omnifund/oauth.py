@@ -1,0 +1,227 @@
+"""OmniFund's OAuth endpoints, through Authlib; the only module that imports Authlib.
+
+Authlib builds the authorization URL and the token requests, authenticates the client, and reads the
+error responses. HTTP is ``HTTPClient``'s, and each response is validated before Authlib reads it,
+because Authlib takes ``{}`` or ``{"message": …}`` for a token. No exception of Authlib or of the
+HTTP library leaves this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from authlib.common.errors import AuthlibBaseError
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.auth import ClientAuth
+from authlib.oauth2.client import OAuth2Client
+
+from omnifund.authorization import AuthorizationCode, AuthorizationRequest
+from omnifund.errors import (
+    ClientMisconfigured,
+    InvalidGrant,
+    InvalidResponse,
+    OmniFundError,
+    OmniFundTimeout,
+    OmniFundUnavailable,
+)
+from omnifund.events import Event, OnEvent, ignore
+from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object, short_code
+from omnifund.token import Token
+
+AUTHORIZE_PATH: Final = "/oauth/v2/auth"
+TOKEN_PATH: Final = "/oauth/v2/token"
+MAX_TOKEN_RESPONSE_BYTES: Final = 64 * 1024
+
+_MISCONFIGURED: Final = frozenset(
+    {
+        *("invalid_client", "unauthorized_client", "unsupported_grant_type"),
+        *("invalid_request", "invalid_scope", "redirect_uri_mismatch"),
+    }
+)
+
+
+class OAuthClient:
+    """One registered client of OmniFund's authorization server."""
+
+    def __init__(
+        self,
+        http: HTTPClient,
+        *,
+        client_id: str,
+        client_secret: str,
+        redirect_uri: str,
+        clock: Callable[[], float],
+        on_event: OnEvent = ignore,
+    ) -> None:
+        """``clock`` returns Unix seconds; ``redirect_uri`` is sent exactly as given."""
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._redirect_uri = redirect_uri
+        self._authorize_url = http.base_url + AUTHORIZE_PATH
+        self._token_url = http.base_url + TOKEN_PATH
+        self._clock = clock
+        self._on_event = on_event
+        self._session = _TokenEndpoint(http, clock)
+
+    @property
+    def issuer(self) -> str:
+        """The authorization server's identifier (RFC 9207): its base URL."""
+        return self._authorize_url.removesuffix(AUTHORIZE_PATH)
+
+    def authorization_url(self, request: AuthorizationRequest) -> str:
+        """Return where to send the merchant (manual, step 2; RFC 6749 §4.1.1; RFC 7636 §4.3)."""
+        url, _ = self._client().create_authorization_url(
+            self._authorize_url,
+            state=request.state,
+            code_verifier=request.code_verifier or None,
+        )
+        return str(url)
+
+    def exchange_code(self, code: AuthorizationCode) -> Token:
+        """The redirect URI is sent again, exactly as in the first request (RFC 6749 §4.1.3).
+
+        Exchanges a code for a token (manual, step 5). Call it once for each code: whatever it
+        raises, the code must not be sent again.
+        """
+        parameters = {"code": code.value, "redirect_uri": self._redirect_uri}
+        add_code_verifier(parameters, code.request)
+        payload = self._request_token("authorization_code", **parameters)
+        return Token.from_response(payload, now=self._clock())
+
+    def password(self, username: str, password: str) -> Token:
+        """Request a token with the merchant's own credentials (manual, password; RFC 6749 §4.3).
+
+        Raises ``InvalidGrant`` when OmniFund rejects this username and password.
+        """
+        payload = self._request_token("password", username=username, password=password)
+        return Token.from_response(payload, now=self._clock())
+
+    def refresh(self, token: Token) -> Token:
+        """Request the next token (manual, "Refreshing an Access Token"; RFC 6749 §6).
+
+        Raises ``InvalidGrant`` when OmniFund no longer accepts the refresh token.
+        """
+        # Not Authlib's refresh_token(): it uses a token that the client object remembers.
+        payload = self._request_token("refresh_token", refresh_token=token.refresh_token)
+        return Token.from_response(payload, now=self._clock(), previous=token)
+
+    def _request_token(self, grant_type: str, **parameters: Any) -> Mapping[str, Any]:
+        """Send one token request. Raises this package's errors, and nothing else."""
+        started = time.monotonic()
+        outcome = "granted"
+        try:
+            return self._fetch(grant_type, parameters)
+        except OmniFundError as error:
+            outcome = type(error).__name__
+            if isinstance(error, OmniFundTimeout) or getattr(error, "sent", False):
+                self._on_event(Event.TOKEN_AMBIGUOUS, grant=grant_type)
+            raise
+        finally:
+            seconds = round(time.monotonic() - started, 4)
+            self._on_event(Event.TOKEN_REQUEST, grant=grant_type, outcome=outcome, seconds=seconds)
+
+    def _fetch(self, grant_type: str, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        try:
+            # A client for each request: Authlib keeps the token in it, and two merchants sharing
+            # one could receive each other's token.
+            payload: Mapping[str, Any] = self._client().fetch_token(
+                self._token_url, grant_type=grant_type, **parameters
+            )
+        except OAuth2Error as error:
+            raise _error_response(error.error) from None
+        except (AuthlibBaseError, TypeError, ValueError, ArithmeticError):
+            # `from None`: the library's texts may quote the request, secrets included.
+            raise InvalidResponse("OmniFund's token response cannot be interpreted") from None
+        return payload
+
+    def _client(self) -> OAuth2Client:
+        return OAuth2Client(
+            self._session,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            # The manual shows the credentials in the body; Authlib's default is HTTP Basic.
+            token_endpoint_auth_method="client_secret_post",
+            redirect_uri=self._redirect_uri,
+            code_challenge_method="S256",
+        )
+
+
+# --- the rules; each first sentence is what the inspector shows ----------------------------------
+
+
+def add_code_verifier(parameters: dict[str, str], request: AuthorizationRequest) -> None:
+    """The code verifier is sent (RFC 7636 §4.5)."""
+    if request.code_verifier:
+        parameters["code_verifier"] = request.code_verifier
+
+
+def add_credentials(body: Mapping[str, str], auth: ClientAuth) -> str:
+    """The client ID and secret are in the request body only (RFC 6749 §2.3.1)."""
+    _, _, credentials = auth.prepare("POST", "", {}, "")
+    return f"{urlencode(body)}&{credentials}"
+
+
+def require_consistent_status(response: Response) -> Mapping[str, Any]:
+    """The status code matches the body (RFC 6749 §5.1, §5.2).
+
+    A token response is either a success with status 200, or a 4xx with a string ``error``. Returns
+    its JSON object; raises ``OmniFundUnavailable`` or ``InvalidResponse``.
+    """
+    payload = read_json_object(response)
+    granted = response.status == 200 and "error" not in payload
+    refused = 400 <= response.status < 500 and isinstance(payload.get("error"), str)
+    if granted or refused:
+        return payload
+    raise InvalidResponse("the token response is neither a valid token nor a valid error")
+
+
+def _error_response(error: object) -> OmniFundError:
+    """Map an error response of the token endpoint (RFC 6749 §5.2)."""
+    code = short_code(error)
+    if code == "invalid_grant":
+        return InvalidGrant("OmniFund rejected this grant")
+    if code in _MISCONFIGURED:
+        return ClientMisconfigured(code)
+    if code in ("temporarily_unavailable", "server_error"):
+        return OmniFundUnavailable("OmniFund reports that it cannot respond now")
+    return InvalidResponse("OmniFund returned an error that this app does not know")
+
+
+class _TokenEndpoint:
+    """What Authlib uses as its HTTP session: it sends to the token endpoint, and nowhere else."""
+
+    def __init__(self, http: HTTPClient, clock: Callable[[], float]) -> None:
+        self._http = http
+        self._clock = clock
+
+    def post(
+        self, url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
+    ) -> _ValidatedResponse:
+        """Send a token request (RFC 6749 §4.1.3) and validate the response."""
+        if url != self._http.base_url + TOKEN_PATH:
+            raise ValueError("only the token endpoint is called")
+        response = self._http.send(
+            "POST",
+            TOKEN_PATH,
+            headers=headers,
+            body=add_credentials(data, auth),
+            max_bytes=MAX_TOKEN_RESPONSE_BYTES,
+        )
+        raise_if_unavailable(response, now=self._clock())
+        return _ValidatedResponse(response.status, require_consistent_status(response))
+
+
+@dataclass(frozen=True, slots=True)
+class _ValidatedResponse:
+    """As much of a response as Authlib reads."""
+
+    status_code: int
+    payload: Mapping[str, Any]
+
+    def json(self) -> Mapping[str, Any]:
+        """Return the JSON object, which has been validated already."""
+        return self.payload

@@ -1,0 +1,250 @@
+"""Valid access tokens, refreshed under a lock.
+
+However many requests, processes, and servers share a connection, an expiring token is refreshed
+once. One request acquires the refresh lock in the store, reads the token again, refreshes, stores
+the result, and releases the lock. Other requests use the old access token while it is valid; after
+that they wait for the new one, for a bounded time. Only ``invalid_grant``, confirmed by a second
+look at the store, ends a connection, and only when the access token no longer works either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from omnifund.encryption import fingerprint
+from omnifund.errors import (
+    ClientMisconfigured,
+    InvalidGrant,
+    InvalidResponse,
+    OmniFundError,
+    OmniFundTimeout,
+    OmniFundUnavailable,
+    ReauthorizationRequired,
+    RefreshInProgress,
+    RefreshRejected,
+    StoreUnavailable,
+    Unavailable,
+)
+from omnifund.events import Event, OnEvent, ignore
+from omnifund.oauth import OAuthClient
+from omnifund.token import Token
+from omnifund.token_store import Failure, RefreshLock, StoredToken, TokenStore
+
+WAIT_SECONDS: Final = 5.0
+"""How long a request waits for another request's refresh."""
+
+SAVE_SECONDS: Final = 5.0
+"""How long storing a refreshed token is tried: OmniFund has already dropped the old one."""
+
+FAILURE_PAUSE_SECONDS: Final = 30
+"""The shortest time without another try after a refresh has failed."""
+
+_POLL_SECONDS: Final = 0.05
+# This client may not refresh at all: FOSOAuthServerBundle's default for a new client.
+_NO_REFRESH: Final = frozenset({"unauthorized_client", "unsupported_grant_type"})
+
+
+class TokenRefresher:
+    """Returns access tokens by connection ID; refreshes them when they are due."""
+
+    def __init__(
+        self,
+        oauth: OAuthClient,
+        tokens: TokenStore,
+        *,
+        leeway: float,
+        request_timeout: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_event: OnEvent = ignore,
+    ) -> None:
+        """``leeway``: seconds before expiry from which a token is refreshed.
+
+        ``request_timeout``: the longest that a token request can take, in seconds. ``clock``
+        returns Unix seconds; ``monotonic`` and ``sleep`` only pace waiting.
+        """
+        self._oauth = oauth
+        self._tokens = tokens
+        self._leeway = leeway
+        # The lock outlives the slowest refresh and its storing, so no second request acquires it
+        # while the first is still at work; the rest is for a server that is slow itself.
+        self._lock_seconds = request_timeout + SAVE_SECONDS + 5
+        self._clock = clock
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._on_event = on_event
+
+    def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
+        """Return a token that OmniFund should accept now.
+
+        ``stored``: the token as the caller has just read it, which saves reading it again.
+
+        Raises ``ReauthorizationRequired`` when there is no token and no way to get one. Raises
+        ``Unavailable``, ``InvalidResponse``, or ``ClientMisconfigured`` when it has expired and
+        cannot be refreshed now, which leaves the connection as it is.
+        """
+        stored = stored or self._load(connection_id)
+        now = self._clock()
+        if not stored.token.due(now, self._leeway):
+            return stored
+        if stored.token.expired(now):
+            return self._refresh(connection_id, stored)
+        if stored.token.refresh_token is None:
+            return stored
+        try:
+            return self._refresh(connection_id, stored, wait=False)
+        except ReauthorizationRequired:
+            raise
+        except OmniFundError:
+            return stored  # The old access token is still valid.
+
+    def refresh(self, connection_id: str, stored: StoredToken) -> StoredToken:
+        """Return another token than ``stored``, because the merchant asked for it.
+
+        Raises ``RefreshRejected`` when OmniFund refuses and the access token still works, and what
+        ``valid_token`` raises.
+        """
+        fresh = self._refresh(connection_id, stored)
+        if fresh.token.refresh_token is None and fresh.token.generation == stored.token.generation:
+            raise RefreshRejected("OmniFund does not refresh this connection")
+        return fresh
+
+    def replace_rejected(self, connection_id: str, stored: StoredToken) -> StoredToken:
+        """Return another token than ``stored``, whose access token the API has rejected."""
+        return self._refresh(connection_id, stored, rejected=True)
+
+    def _load(self, connection_id: str) -> StoredToken:
+        stored = self._tokens.load(connection_id)
+        if stored is None:
+            raise ReauthorizationRequired("there is no connection")
+        return stored
+
+    def _refresh(
+        self, connection_id: str, stale: StoredToken, *, wait: bool = True, rejected: bool = False
+    ) -> StoredToken:
+        """Return what follows ``stale``; refresh it if this caller acquires the lock.
+
+        ``wait``: for another request's refresh. ``rejected``: the access token no longer works,
+        whatever its expiry says.
+        """
+        works = not rejected and not stale.token.expired(self._clock())
+        if stale.token.refresh_token is None:
+            if works:
+                return stale
+            raise ReauthorizationRequired("the connection has expired")
+        deadline = self._monotonic() + WAIT_SECONDS
+        while True:
+            lock = self._tokens.acquire_refresh_lock(connection_id, seconds=self._lock_seconds)
+            if lock.stored is None or lock.stored.version != stale.version:
+                if lock.acquired:
+                    self._tokens.release_refresh_lock(connection_id, lock)
+                if lock.stored is None:
+                    raise ReauthorizationRequired("the connection has ended")
+                return lock.stored
+            if lock.acquired:
+                return self._refresh_under_lock(connection_id, stale, lock, works=works)
+            if lock.failure is not None:
+                raise _as_seen(_recent_failure(lock.failure), works=works)
+            if not wait:
+                return stale
+            if self._monotonic() >= deadline:
+                raise RefreshInProgress("another request is still refreshing this token")
+            self._sleep(_POLL_SECONDS)
+
+    def _refresh_under_lock(
+        self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
+    ) -> StoredToken:
+        try:
+            token = self._oauth.refresh(stale.token)
+        except InvalidGrant:
+            return self._rejected(connection_id, stale, lock, works=works)
+        except OmniFundError as error:
+            self._note(Event.REFRESH_FAILED, connection_id, reason=type(error).__name__)
+            with suppress(StoreUnavailable):  # The lock ends with its own lifetime instead.
+                self._tokens.release_refresh_lock(connection_id, lock, _failure(error))
+            raise _as_seen(error, works=works) from None
+        except BaseException:
+            with suppress(StoreUnavailable):
+                self._tokens.release_refresh_lock(connection_id, lock)
+            raise
+        return self._save(connection_id, stale, token, lock)
+
+    def _save(
+        self, connection_id: str, stale: StoredToken, token: Token, lock: RefreshLock
+    ) -> StoredToken:
+        # Encrypted once: the store recognizes by the version that a first, unanswered try worked.
+        fresh = self._tokens.prepare(connection_id, token)
+        deadline = self._monotonic() + SAVE_SECONDS
+        while True:
+            try:
+                saved = self._tokens.replace(connection_id, stale, fresh, lock)
+                break
+            except StoreUnavailable:
+                if self._monotonic() >= deadline:
+                    # This request can still be served. The next one needs a new sign-in, because
+                    # OmniFund has dropped the old refresh token and the new one was not stored.
+                    self._note(Event.REFRESH_UNSAVED, connection_id)
+                    return fresh
+                self._sleep(_POLL_SECONDS)
+        if saved:
+            self._note(Event.REFRESH_SUCCEEDED, connection_id)
+            return fresh
+        self._note(Event.REFRESH_SUPERSEDED, connection_id)
+        return self._load(connection_id)
+
+    def _rejected(
+        self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
+    ) -> StoredToken:
+        # RFC 6749 §5.2 invalid_grant: expired, revoked, or used before. If a request whose lock had
+        # run out used it, that request's token is in the store by now, and valid.
+        if works:
+            last = msgspec.structs.replace(stale.token, refresh_token=None)
+            kept = self._tokens.prepare(connection_id, last)
+            if self._tokens.replace(connection_id, stale, kept, lock):
+                self._note(Event.REFRESH_REJECTED, connection_id)
+                return kept
+            return self._load(connection_id)
+        if not self._tokens.delete_if(connection_id, stale):
+            self._tokens.release_refresh_lock(connection_id, lock)
+            return self._load(connection_id)
+        self._note(Event.REFRESH_REJECTED, connection_id)
+        raise ReauthorizationRequired("OmniFund has ended the connection")
+
+    def _note(self, event: Event, connection_id: str, **facts: str) -> None:
+        self._on_event(event, handle=fingerprint(connection_id), **facts)
+
+
+# --- failed refreshes ----------------------------------------------------------------------------
+
+
+def _as_seen(error: OmniFundError, *, works: bool) -> OmniFundError:
+    """Return ``error``, or what it means for the merchant when this client may not refresh."""
+    if getattr(error, "code", None) not in _NO_REFRESH:
+        return error
+    if works:
+        return RefreshRejected("OmniFund does not let this app refresh connections")
+    return ReauthorizationRequired("the connection has expired, and this app may not refresh it")
+
+
+def _failure(error: OmniFundError) -> Failure:
+    asked_for = error.retry_after if isinstance(error, Unavailable) else 0
+    code = getattr(error, "code", None) or ""
+    return Failure(f"{type(error).__name__} {code}", max(FAILURE_PAUSE_SECONDS, asked_for))
+
+
+def _recent_failure(failure: Failure) -> OmniFundError:
+    """Return the error that the failed refresh raised, with the rest of its pause."""
+    kind, _, code = failure.reason.partition(" ")
+    if kind == ClientMisconfigured.__name__:
+        return ClientMisconfigured(code or None)
+    if kind == InvalidResponse.__name__:
+        return InvalidResponse("a refresh has just failed")
+    if kind == OmniFundTimeout.__name__:
+        return OmniFundTimeout("a refresh has just failed", retry_after=failure.seconds)
+    return OmniFundUnavailable("a refresh has just failed", retry_after=failure.seconds, sent=False)

@@ -1,0 +1,227 @@
+"""Tokens in Redis: encrypted, replaced only by compare-and-set, refreshed under a lock.
+
+Each token has a key of its own, named after the fingerprint of its *connection ID* (a random string
+that only its owner has; in the Flask app the session ID) and encrypted with a key that is derived
+from the connection ID too. So Redis alone reveals nothing, and a session that is written back late
+cannot bring back an old token. All keys of one connection share a hash tag, for Redis Cluster.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from omnifund.encryption import Cipher, Unreadable, fingerprint
+from omnifund.events import Event, OnEvent, ignore
+from omnifund.store import Command, RedisStore
+from omnifund.token import Token
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(Token)
+_FAILED: Final = b"failed "
+
+MAX_PAUSE_SECONDS: Final = 3600
+"""The longest pause after a failed refresh."""
+
+# Each script compares before it writes, so sending it twice does no harm, and no request can undo
+# another one's write. EVAL rather than EVALSHA: refreshes are rare, and a server that has just
+# taken over knows no scripts.
+_REPLACE: Final = """
+local stored = redis.call('GET', KEYS[1])
+if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end
+if stored == ARGV[2] then return 1 end
+if stored ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+"""
+_DELETE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1], KEYS[2])
+"""
+_RELEASE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A token as it is stored; ``version`` is what a later ``replace`` compares with."""
+
+    token: Token
+    version: bytes = field(repr=False)
+
+
+class Failure(NamedTuple):
+    """A refresh that failed a moment ago: why, and for how many seconds no request tries again."""
+
+    reason: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshLock:
+    """The result of asking for the refresh lock, all read at one moment.
+
+    ``acquired``: this caller may refresh. ``failure``: a recent refresh failed. ``stored``: the
+    token as stored now.
+    """
+
+    owner: bytes
+    acquired: bool
+    failure: Failure | None
+    stored: StoredToken | None
+
+
+class TokenStore(Protocol):
+    """What refreshing needs of a store. Every method raises ``StoreUnavailable`` when it fails.
+
+    ``load`` returns ``None`` for "no token", never for a failure.
+    """
+
+    def load(self, connection_id: str) -> StoredToken | None: ...
+    def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock: ...
+    def release_refresh_lock(
+        self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
+    ) -> None: ...
+    def prepare(self, connection_id: str, token: Token) -> StoredToken: ...
+    def replace(
+        self, connection_id: str, old: StoredToken, new: StoredToken, lock: RefreshLock
+    ) -> bool: ...
+    def delete_if(self, connection_id: str, old: StoredToken) -> bool: ...
+
+
+class RedisTokenStore:
+    """The ``TokenStore`` in Redis. Each method is one round trip.
+
+    The methods that end in ``_command`` send nothing: their commands go into a round trip of the
+    caller's.
+    """
+
+    def __init__(
+        self,
+        store: RedisStore,
+        cipher: Cipher,
+        *,
+        client_tag: str = "",
+        on_event: OnEvent = ignore,
+    ) -> None:
+        """``client_tag`` changes with the client's credentials: failures of others don't count."""
+        self._store = store
+        self._cipher = cipher
+        self._failure_prefix = f"failed {client_tag} ".encode()
+        self._on_event = on_event
+
+    @staticmethod
+    def key(connection_id: str) -> str:
+        """Return the name of the token's key in Redis."""
+        return f"omnifund:{{{fingerprint(connection_id)}}}:token"
+
+    @staticmethod
+    def lock_key(connection_id: str) -> str:
+        """Return the name of the refresh lock's key in Redis."""
+        return f"omnifund:{{{fingerprint(connection_id)}}}:lock"
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def save_command(self, connection_id: str, token: Token, *, seconds: int) -> Command:
+        """Return the command that stores ``token`` for ``seconds``, whatever was there before."""
+        return ("SET", self.key(connection_id), self._seal(connection_id, token), "EX", seconds)
+
+    def delete_command(self, connection_id: str) -> Command:
+        """Return the command that deletes all that is stored for the connection."""
+        return ("DEL", self.key(connection_id), self.lock_key(connection_id))
+
+    def open(self, connection_id: str, sealed: bytes | None) -> StoredToken | None:
+        """Decrypt what Redis returned. An unreadable record counts as absent, and is reported."""
+        if sealed is None:
+            return None
+        name = self.key(connection_id)
+        try:
+            packed = self._cipher.open(sealed, secret=connection_id, name=name)
+            return StoredToken(_DECODER.decode(packed), sealed)
+        except (Unreadable, msgspec.MsgspecError):
+            handle = fingerprint(connection_id)
+            self._on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
+            return None
+
+    # --- round trips -------------------------------------------------------------------------
+
+    def load(self, connection_id: str) -> StoredToken | None:
+        """Return the connection's token, or ``None``."""
+        (sealed,) = self._store.execute(("GET", self.key(connection_id)))
+        return self.open(connection_id, sealed)
+
+    def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
+        """Ask for the refresh lock for ``seconds``, and read the token again under it."""
+        lock, is_valid = self._try_lock(connection_id, seconds)
+        if not is_valid:
+            # No process of this configuration wrote that: a planted key, or a failure from before
+            # an operator corrected the client's credentials.
+            self._store.execute(("DEL", self.lock_key(connection_id)))
+            lock, _ = self._try_lock(connection_id, seconds)
+        return lock
+
+    def _try_lock(self, connection_id: str, seconds: float) -> tuple[RefreshLock, bool]:
+        owner, name = secrets.token_bytes(16), self.lock_key(connection_id)
+        # Read the holder instead of trusting the response to SET: see PendingRequests.claim.
+        _, holder, remaining_ms, sealed = self._store.execute(
+            ("SET", name, owner, "NX", "PX", math.ceil(seconds * 1000)),
+            ("GET", name),
+            ("PTTL", name),
+            ("GET", self.key(connection_id)),
+        )
+        failed = holder is not None and holder.startswith(_FAILED)
+        longest = max(seconds, MAX_PAUSE_SECONDS if failed else 0)
+        is_own_failure = failed and holder.startswith(self._failure_prefix)
+        is_valid = 0 <= remaining_ms <= longest * 1000 and failed == is_own_failure
+        failure = None
+        if is_own_failure:
+            reason = holder.removeprefix(self._failure_prefix).decode("utf-8", "replace")
+            failure = Failure(reason, max(1, math.ceil(remaining_ms / 1000)))
+        stored = self.open(connection_id, sealed)
+        return RefreshLock(owner, holder == owner, failure, stored), is_valid
+
+    def release_refresh_lock(
+        self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
+    ) -> None:
+        """Let other requests refresh: now, or after the ``failure``'s pause."""
+        name, reason, milliseconds = self.lock_key(connection_id), "", 0
+        if failure is not None:
+            reason, milliseconds = failure.reason, min(failure.seconds, MAX_PAUSE_SECONDS) * 1000
+        mark = self._failure_prefix + reason.encode()
+        self._store.execute(("EVAL", _RELEASE, 1, name, lock.owner, mark, milliseconds))
+
+    def prepare(self, connection_id: str, token: Token) -> StoredToken:
+        """Return ``token`` as it will be stored, so that ``replace`` can be repeated."""
+        return StoredToken(token, self._seal(connection_id, token))
+
+    def replace(
+        self, connection_id: str, old: StoredToken, new: StoredToken, lock: RefreshLock
+    ) -> bool:
+        """The new tokens replaced exactly the old ones (RFC 9700 §4.14).
+
+        Releases the lock too. Returns ``False``, and stores nothing, when ``old`` is no longer
+        there: the merchant has signed out, or a newer token has replaced it.
+        """
+        keys = (self.key(connection_id), self.lock_key(connection_id))
+        (done,) = self._store.execute(
+            ("EVAL", _REPLACE, 2, *keys, old.version, new.version, lock.owner)
+        )
+        return bool(done)
+
+    def delete_if(self, connection_id: str, old: StoredToken) -> bool:
+        """Delete ``old``; return ``False`` when it is no longer there."""
+        keys = (self.key(connection_id), self.lock_key(connection_id))
+        (done,) = self._store.execute(("EVAL", _DELETE, 2, *keys, old.version))
+        return bool(done)
+
+    def _seal(self, connection_id: str, token: Token) -> bytes:
+        packed, name = _ENCODER.encode(token), self.key(connection_id)
+        return self._cipher.seal(packed, secret=connection_id, name=name)

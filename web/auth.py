@@ -1,0 +1,249 @@
+"""Signing in and out (``/login``, ``/callback``, ``/login/password``, ``/logout``), and by whom a
+page is requested. The only module that uses ``flask.session``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, cast
+from urllib.parse import quote, urlsplit
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    flash,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask import session as flask_session
+from werkzeug.wrappers import Response as BaseResponse
+
+from config import LOOPBACK_HOSTS
+from omnifund.encryption import fingerprint
+from omnifund.errors import InvalidGrant
+from omnifund.events import Event
+from omnifund.store import Command
+from omnifund.token_store import StoredToken
+from web import sessions
+from web.current import omnifund, settings
+from web.security import check_csrf, checks_csrf_itself
+from web.sessions import MerchantSession
+
+blueprint = Blueprint("auth", __name__)
+
+MOVED: Final = "moved"
+"""Marks a request that was already redirected to the redirect URI's host, so it never loops."""
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages, and the cleaning up of cookies."""
+    app.register_blueprint(blueprint)
+    app.after_request(_delete_surplus_cookies)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A signed-in merchant's connection: its ID, the token as just read, and since when (Unix)."""
+
+    id: str
+    stored: StoredToken
+    signed_in_at: int
+
+
+# --- the pages -----------------------------------------------------------------------------------
+
+
+@blueprint.get("/login")
+def login() -> BaseResponse:
+    """Send the merchant to OmniFund (manual, authorization code flow, step 2)."""
+    if not _is_navigation():
+        abort(400, "A sign-in starts only when a person opens this page.")
+    wanted = request.args.get("next")
+    if (origin := other_loopback_origin()) is not None:
+        next_path = omnifund().safe_next(wanted) or url_for("pages.dashboard")
+        return redirect(f"{origin}{login_url(next_path)}&{MOVED}=1")
+    return start(wanted)
+
+
+@blueprint.get("/callback")
+def callback() -> BaseResponse:
+    """Complete what ``/login`` started (manual, steps 4 and 5)."""
+    if request.method == "HEAD":
+        abort(405, valid_methods=["GET"])
+    sign_in = omnifund().handle_callback(
+        request.query_string, request.cookies, **_what_a_sign_in_stores()
+    )
+    if sign_in.is_new or connection() is None:
+        _session().start(sign_in.connection_id)
+    return redirect(sign_in.next, code=303)
+
+
+@blueprint.route("/login/password", methods=["GET", "POST"])
+@checks_csrf_itself
+def password() -> BaseResponse | str | tuple[str, int]:
+    """Sign in with the merchant's own credentials (manual, password)."""
+    if not settings().password_grant:
+        abort(404)
+    next_path = omnifund().safe_next(request.values.get("next"))
+    if request.method == "GET":
+        return _password_form(next_path)
+    check_csrf()
+    username, secret = request.form.get("username", ""), request.form.get("password", "")
+    if not username.strip() or not secret:
+        return _password_form(next_path, username, "Enter your username and your password."), 400
+    try:
+        sign_in = omnifund().sign_in_with_password(
+            username, secret, next_path, **_what_a_sign_in_stores()
+        )
+    except InvalidGrant:
+        # One message for both, so that it does not reveal which usernames exist.
+        return _password_form(next_path, username, "Incorrect username or password."), 401
+    _session().start(sign_in.connection_id)
+    return redirect(sign_in.next, code=303)
+
+
+@blueprint.post("/logout")
+@checks_csrf_itself
+def logout() -> BaseResponse:
+    """End the session, here and in the browser."""
+    # A visitor who is not signed in has no CSRF token and nothing to lose.
+    if connection() is not None:
+        check_csrf()
+        sign_out()
+        flash("signed_out")
+    return redirect(url_for("pages.landing"), code=303)
+
+
+# --- who is visiting -----------------------------------------------------------------------------
+
+
+def connection() -> Connection | None:
+    """Return the visitor's connection, or ``None`` when they are not signed in.
+
+    Raises ``StoreUnavailable``.
+    """
+    session = _session()
+    if session.failure is not None:
+        raise session.failure
+    if not session.is_stored or session.token is None:
+        return None
+    return Connection(str(session.sid), session.token, session["signed_in_at"])
+
+
+def is_signed_in() -> bool:
+    """Whether the visitor has a connection; false when Redis has failed."""
+    return _session().failure is None and connection() is not None
+
+
+def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the visitor's ``Connection`` to the view, or send the visitor to sign in and return."""
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        current = connection()
+        return to_sign_in() if current is None else view(current, *args, **kwargs)
+
+    return wrapper
+
+
+def to_sign_in() -> BaseResponse:
+    """Redirect to the sign-in, from which the visitor returns to the current page."""
+    here = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(login_url(omnifund().safe_next(here) or url_for("pages.dashboard")))
+
+
+def login_url(next_path: str) -> str:
+    """Return ``/login?next=…``; url_for would escape the slashes too, and people read this URL."""
+    return f"{url_for('auth.login')}?next={quote(next_path, safe='/')}"
+
+
+def sign_out(event: Event = Event.SIGNED_OUT, **facts: Any) -> None:
+    """End the session in Redis and in the browser. Raises ``StoreUnavailable``."""
+    sid = sessions.current().presented_id()
+    if sid is not None:
+        omnifund().disconnect(sid, [sessions.current().delete_command(sid)])
+        omnifund().on_event(event, session=fingerprint(sid), **facts)
+    _session().end()
+
+
+# --- the parts of a sign-in ----------------------------------------------------------------------
+
+
+def start(next_path: str | None = None) -> BaseResponse:
+    """Return the redirect that takes the browser to OmniFund, with its cookies."""
+    started = omnifund().create_authorization_request(request.cookies, next_path)
+    response = redirect(started.url)
+    for cookie in started.cookies:
+        response.set_cookie(**cookie)
+    return response
+
+
+def _what_a_sign_in_stores() -> dict[str, Any]:
+    """Return what stores this app's session in the same round trip as the tokens."""
+    redis_sessions = sessions.current()
+    old = redis_sessions.presented_id()
+
+    def session_command(sid: str) -> Sequence[Command]:
+        # The token of Flask-WTF's forms is made now, which saves writing the session later.
+        data = {"signed_in_at": int(omnifund().clock()), "csrf_token": secrets.token_urlsafe(16)}
+        return [redis_sessions.store_command(sid, data)]
+
+    return {
+        "current": old,
+        "also": session_command,
+        "also_delete": [redis_sessions.delete_command(old)] if old else [],
+    }
+
+
+def _is_navigation() -> bool:
+    """Whether a person is opening this page in a tab (Fetch Metadata; absent in old browsers)."""
+    headers = request.headers
+    purposes = [headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz")]
+    if request.method == "HEAD" or any("prefetch" in purpose for purpose in purposes):
+        return False
+    if headers.get("X-Requested-With") == "XMLHttpRequest":
+        return False
+    mode, destination = headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")
+    return mode in (None, "navigate") and destination in (None, "document")
+
+
+def other_loopback_origin() -> str | None:
+    """Return the redirect URI's origin when the visitor came by another name of this machine.
+
+    The cookie of an authorization request belongs to the host that set it: a browser that started
+    at 127.0.0.1 would return to localhost without it. With another port a proxy has rewritten Host.
+    Who redirects there adds ``MOVED`` to the query.
+    """
+    target = urlsplit(settings().omnifund_redirect_uri)
+    here = urlsplit(f"//{request.host}")
+    if (
+        {here.hostname, target.hostname} <= LOOPBACK_HOSTS
+        and here.hostname != target.hostname
+        and here.port == target.port
+        and MOVED not in request.args
+    ):
+        return f"{target.scheme}://{target.netloc}"
+    return None
+
+
+def _delete_surplus_cookies(response: Response) -> Response:
+    for cookie in omnifund().surplus_cookies(request.cookies):
+        response.set_cookie(**cookie)
+    return response
+
+
+def _password_form(next_path: str | None, username: str = "", problem: str | None = None) -> str:
+    return render_template(
+        "password.html", next_path=next_path, username=username[:200], problem=problem
+    )
+
+
+def _session() -> MerchantSession:
+    return cast(MerchantSession, cast(Any, flask_session)._get_current_object())
