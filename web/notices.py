@@ -26,14 +26,12 @@ class Notice(NamedTuple):
 
 NOTICES: Final = {
     "signed_out": Notice(
-        "You are signed out", "Your session here has ended and its tokens are deleted."
+        "You are signed out", "Your session has ended, and its tokens were deleted."
     ),
-    "refreshed": Notice(
-        "Tokens refreshed", "OmniFund has issued a new access token and a new refresh token."
-    ),
+    "refreshed": Notice("Tokens refreshed", "OmniFund issued new tokens."),
     "connection_ended": Notice(
-        "You were asked to sign in again",
-        "OmniFund no longer accepted the earlier connection, so it was removed.",
+        "You had to sign in again",
+        "OmniFund no longer accepted your previous connection, so this app removed it.",
         is_good=False,
     ),
 }

@@ -32,7 +32,7 @@ MOVED: Final = "moved"
 def login() -> BaseResponse:
     """Send the merchant to OmniFund (manual, authorization code work-flow, step 2)."""
     if not _is_navigation():
-        abort(400, "A sign-in starts only when somebody opens this page.")
+        abort(400, "A sign-in starts only when this page is opened in a browser tab.")
     if (origin := other_loopback_origin()) is not None:
         next_path = safe_next_path(request.args.get("next")) or url_for("pages.dashboard")
         return redirect(
@@ -78,13 +78,13 @@ def password() -> BaseResponse | str | tuple[str, int]:
     username = request.form.get("username", "")
     secret = request.form.get("password", "")
     if not username.strip() or not secret:
-        return _password_form(next_path, username, "Enter your username and your password."), 400
+        return _password_form(next_path, username, "Enter your username and password."), 400
     try:
         token = parts.gateway.password(username, secret)
     except GrantRejected:
         # One answer for both: which usernames exist is nobody's business.
         parts.observe(Event.SIGN_IN_FAILED, workflow="password", reason="GrantRejected")
-        problem = "OmniFund does not know this username and password."
+        problem = "Incorrect username or password."
         return _password_form(next_path, username, problem), 401
     visitor.sign_in(token, workflow="password")
     return redirect(next_path or url_for("pages.dashboard"), code=303)
