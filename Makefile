@@ -16,14 +16,14 @@ help: ## List the commands
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
 	@exec $(BIN)/python tools/demo.py
 
-test: $(DEV_READY) ## Run the linters, the type checker, the import rules and every test
+test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
 	@$(BIN)/python tools/install_programs.py
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
-lint: $(DEV_READY) ## Run the linters, the type checker and the import rules
-	@echo "Checking style, types and import rules ..."
+lint: $(DEV_READY) ## Run the linters, the type checker, and the import rules
+	@echo "Checking style, types, and import rules ..."
 	@$(BIN)/ruff check -q $(SOURCES)
 	@$(BIN)/ruff format -q --check $(SOURCES)
 	@$(BIN)/hadolint Dockerfile deploy/local-omnifund.Dockerfile
@@ -34,25 +34,25 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-screenshots: $(DEV_READY) ## Take README's pictures of the running demo
+screenshots: $(DEV_READY) ## Take README's screenshots of the running demo
 	@$(BIN)/python tools/screenshots.py --readme
 
-portal-tour: $(DEV_READY) ## Take the pictures of docs/portal-tour.md, of the running demo
+portal-tour: $(DEV_READY) ## Take the screenshots for docs/portal-tour.md of the running demo
 	@$(BIN)/python tools/screenshots.py --portal
 
-lighthouse: $(DEV_READY) ## Ask Lighthouse about the running demo; needs Node.js
+lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
 	@$(BIN)/python tools/lighthouse.py
 
-security-table: $(DEV_READY) ## Write the tests' names into docs/security.md
+security-table: $(DEV_READY) ## Write the test names into docs/security.md
 	@$(BIN)/python tools/security_table.py
 
-soak: $(DEV_READY) ## Mixed traffic with random faults for MINUTES (1), then a table
+soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table
 	@$(BIN)/python tools/soak.py
 
-bench: $(DEV_READY) ## Measure the app beside its peers; ARGS=--help lists the sections
+bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-clean: ## Remove everything that was made, the virtual environment included
+clean: ## Remove everything generated, including the virtual environment
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -66,12 +66,12 @@ def _commands(settings: Callable[[], Settings]) -> click.Group:
         sys.exit(0 if healthy else 1)
 
     @group.command("token")
-    @click.option("--refresh", is_flag=True, help="Ask for a refresh token instead.")
-    @click.option("--show", is_flag=True, help="Print the tokens themselves.")
+    @click.option("--refresh", is_flag=True, help="Prompt for a refresh token instead.")
+    @click.option("--show", is_flag=True, help="Print the tokens unmasked.")
     def token(refresh: bool, show: bool) -> None:
-        """Get a token with a merchant's credentials, or the next one (manual: password, refresh).
+        """Get tokens with a merchant's password, or refresh them (manual: password, refresh).
 
-        Asks for them; without a terminal it reads them from standard input, one to a line.
+        Prompts for each value; without a terminal, reads them from standard input, one per line.
         """
         try:
             fresh = _get_token(settings(), refresh=refresh)
@@ -93,7 +93,7 @@ def _get_token(settings: Settings, *, refresh: bool) -> Token:
         old = Token("unknown", _ask("Refresh token"), obtained_at=0, expires_at=0)
         return oauth.refresh(old)
     if not settings.password_grant:
-        raise click.ClickException("The password work-flow is off. PASSWORD_GRANT=on offers it.")
+        raise click.ClickException("The password grant is off. Set PASSWORD_GRANT=on to enable it.")
     username = _ask("Username", hidden=False)
     return oauth.password(username, _ask("Password"))
 

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     @classmethod
     def _no_demo_outside_local(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and not _is_local(info):
-            raise ValueError("is for the demo only, with OMNIFUND_ENVIRONMENT=local")
+            raise ValueError("is for the demo only and requires OMNIFUND_ENVIRONMENT=local")
         return value
 
     @field_validator("omnifund_base_url")
@@ -166,9 +166,9 @@ class Settings(BaseSettings):
             return BASE_URLS.get(str(info.data.get("omnifund_environment")), default)
         url = _web_address(value)
         if url.query or url.fragment or "?" in value or "#" in value:
-            raise ValueError("must have no query and no fragment")
+            raise ValueError("must not have a query or fragment")
         if url.scheme != "https" and not _is_local(info):
-            raise ValueError("must be an https address unless OMNIFUND_ENVIRONMENT is local")
+            raise ValueError("must be an https URL unless OMNIFUND_ENVIRONMENT is local")
         return value.rstrip("/")
 
     @field_validator("omnifund_client_id")
@@ -198,9 +198,9 @@ class Settings(BaseSettings):
             return _local_default(info, f"http://localhost:{port}/callback")
         url = _web_address(value)
         if url.path != "/callback" or "?" in value or "#" in value:
-            raise ValueError("must end in the path /callback, with no query and no fragment")
+            raise ValueError("must end in the path /callback and must not have a query or fragment")
         if url.scheme != "https" and url.hostname not in LOOPBACK_HOSTS and not _is_local(info):
-            raise ValueError("must be an https address (http is for localhost only)")
+            raise ValueError("must be an https URL (http is for localhost only)")
         return value
 
     @field_validator("omnifund_ca_bundle")
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
         key = value.get_secret_value()
         if not key:
             raise ValueError(
-                "is required: make one with "
+                "is required: generate one with "
                 "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
             )
         _check_key(key, info)
@@ -255,7 +255,7 @@ class Settings(BaseSettings):
         if len(set(keys)) < len(keys) or (
             secret_key is not None and secret_key.get_secret_value() in keys
         ):
-            raise ValueError("must be older keys, each once, none of them SECRET_KEY itself")
+            raise ValueError("must list older keys, without duplicates or SECRET_KEY")
         return value
 
     @field_validator("allowed_hosts")
@@ -263,7 +263,7 @@ class Settings(BaseSettings):
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if urlsplit(f"//{host.lstrip('.')}").hostname != host.lstrip(".").lower():
-                raise ValueError("must be host names without scheme, port and path")
+                raise ValueError("must be host names without scheme, port, or path")
         return value
 
     # --- what follows from them --------------------------------------------------------------
@@ -307,11 +307,11 @@ def _web_address(value: str) -> SplitResult:
         url = urlsplit(value)
         port = url.port
     except ValueError:
-        raise ValueError("is not a web address") from None
+        raise ValueError("is not a valid URL") from None
     if url.scheme not in ("http", "https") or not url.hostname or port == 0:
-        raise ValueError("must be an absolute http or https address")
+        raise ValueError("must be an absolute http or https URL")
     if url.username is not None or url.password is not None:
-        raise ValueError("must hold no user name or password")
+        raise ValueError("must not contain a username or password")
     if not value.isascii() or not value.isprintable() or " " in value or "\\" in value:
         raise ValueError("must be printable ASCII without spaces")
     return url
@@ -322,7 +322,7 @@ def _check_key(key: str, info: ValidationInfo) -> None:
         raise ValueError(f"must be at least {SECRET_KEY_MIN_LENGTH} characters long")
     one_letter = len(set(key)) < 4 and not _is_local(info)
     if one_letter or any(word in key.lower() for word in PLACEHOLDERS):
-        raise ValueError("is a placeholder; make a random one")
+        raise ValueError("is a placeholder; generate a random key")
 
 
 def _problems(error: ValidationError) -> dict[str, str]:

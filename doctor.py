@@ -40,11 +40,12 @@ class Check(NamedTuple):
 
 
 _WORDS: Final[dict[type[OmniFundError], str]] = {
-    errors.InvalidGrant: "OmniFund does not accept these credentials.",
-    errors.ClientMisconfigured: "OmniFund does not accept this client; the doctor says more.",
-    errors.OmniFundUnavailable: "OmniFund cannot be reached right now.",
-    errors.OmniFundTimeout: "OmniFund took too long to answer.",
-    errors.InvalidResponse: "OmniFund's answer could not be understood.",
+    errors.InvalidGrant: "OmniFund rejected these credentials.",
+    errors.ClientMisconfigured: "OmniFund rejected this client; run `flask omnifund doctor` for "
+    "details.",
+    errors.OmniFundUnavailable: "OmniFund is unavailable right now.",
+    errors.OmniFundTimeout: "OmniFund took too long to respond.",
+    errors.InvalidResponse: "OmniFund sent an invalid response.",
 }
 
 
@@ -67,9 +68,16 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     except ConfigurationError as problem:
         for name, what in problem.problems.items():
             yield Check("variables", "failed", f"{name} {what}.")
-        yield Check("rest", "skipped", "The rest waits for these.", "README lists every variable.")
+        yield Check(
+            "rest",
+            "skipped",
+            "Other checks are skipped until these are fixed.",
+            "README lists every variable.",
+        )
         return
-    yield Check("variables", "ok", f"The variables are complete ({known.omnifund_environment}).")
+    yield Check(
+        "variables", "ok", f"The environment variables are valid ({known.omnifund_environment})."
+    )
     client = make_client(known)
     yield _redirect_uri(known)
     yield from _redis(known, client)
@@ -90,14 +98,14 @@ def _redirect_uri(settings: Settings) -> Check:
         return Check(
             "redirect_uri",
             "warning",
-            f"The redirect URI is {uri}: only a browser on this machine comes back.",
-            "Set OMNIFUND_REDIRECT_URI to the address that merchants reach the app by.",
+            f"The redirect URI is {uri}. Only browsers on this machine can use it.",
+            "Set OMNIFUND_REDIRECT_URI to a URL that merchants can reach.",
         )
     return Check(
         "redirect_uri",
         "ok",
         f"The redirect URI is {uri}.",
-        "In OmniFund's portal it has to be an Allowed Redirect URI, to the letter.",
+        "It must exactly match an Allowed Redirect URI in OmniFund's portal.",
     )
 
 
@@ -110,13 +118,13 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
         yield Check(
             "redis",
             "failed",
-            f"Redis cannot be reached, or takes no write{cause}.",
-            "Check REDIS_URL, the server and its password.",
+            f"Redis is unreachable or rejects writes{cause}.",
+            "Check REDIS_URL, the server, and its password.",
         )
         return
     facts = _facts(info)
-    version = facts.get("valkey_version") or facts.get("redis_version") or "of an unknown version"
-    yield Check("redis", "ok", f"Redis answers and takes writes ({version}).")
+    version = facts.get("valkey_version") or facts.get("redis_version") or "unknown version"
+    yield Check("redis", "ok", f"Redis is reachable and accepts writes ({version}).")
     policy = facts.get("maxmemory_policy", "unknown")
     yield (
         Check("redis_eviction", "ok", f"Redis evicts nothing (maxmemory-policy {policy}).")
@@ -124,7 +132,7 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
         else Check(
             "redis_eviction",
             "failed",
-            f"Redis may drop sessions when memory is short (maxmemory-policy {policy}).",
+            f"Redis may evict sessions when memory runs low (maxmemory-policy {policy}).",
             "Set maxmemory-policy to noeviction.",
         )
     )
@@ -134,12 +142,12 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
 def _redis_tls(settings: Settings) -> Check:
     url = urlsplit(settings.redis_url.get_secret_value())
     if url.scheme in ("rediss", "unix") or url.hostname in LOOPBACK_HOSTS:
-        return Check("redis_tls", "ok", "Nobody can listen on the way to Redis.")
+        return Check("redis_tls", "ok", "The connection to Redis is encrypted or local.")
     return Check(
         "redis_tls",
         "warning",
-        "Redis is reached without TLS.",
-        "Use rediss:// unless the network between is your own.",
+        "The connection to Redis does not use TLS.",
+        "Use rediss:// unless the network is private.",
     )
 
 
@@ -158,7 +166,8 @@ def _facts(info: object) -> dict[str, str]:
 def _tls(settings: Settings) -> Check:
     url = urlsplit(settings.omnifund_base_url)
     if url.scheme != "https":
-        return Check("tls", "skipped", f"No TLS to {url.netloc}: plain http is for local only.")
+        what = f"TLS not checked: {url.netloc} uses plain HTTP, allowed only in local."
+        return Check("tls", "skipped", what)
     bundle = str(settings.omnifund_ca_bundle or certifi.where())
     context = ssl.create_default_context(cafile=bundle)
     address = (url.hostname or "", url.port or 443)
@@ -172,8 +181,8 @@ def _tls(settings: Settings) -> Check:
         return Check(
             "tls",
             "failed",
-            f"The certificate of {url.netloc} is not good: {problem.verify_message}.",
-            "Is something between? A private authority goes into OMNIFUND_CA_BUNDLE.",
+            f"{url.netloc}'s certificate is invalid: {problem.verify_message}.",
+            "Is a proxy intercepting TLS? For a private CA, set OMNIFUND_CA_BUNDLE.",
         )
     except OSError as problem:
         return Check(
@@ -188,8 +197,8 @@ def _tls(settings: Settings) -> Check:
     return Check(
         "tls",
         "warning" if soon else "ok",
-        f"{url.netloc} speaks {version}; its certificate is good for {days} more days.",
-        "OmniFund has to renew it." if soon else "",
+        f"{url.netloc} uses {version}; its certificate is valid for {days} more days.",
+        "OmniFund must renew it." if soon else "",
     )
 
 
@@ -200,28 +209,28 @@ def _credentials(settings: Settings, client: OmniFund) -> Check:
     try:
         client.oauth.exchange_code(AuthorizationCode("made-up-by-the-doctor", request))
     except errors.InvalidGrant:
-        return Check("credentials", "ok", "OmniFund accepts the client id and the client secret.")
+        return Check("credentials", "ok", "OmniFund accepts the client ID and secret.")
     except errors.ClientMisconfigured as problem:
         return Check(
             "credentials",
             "failed",
-            f"OmniFund refuses this client ({problem.code}).",
-            "Compare OMNIFUND_CLIENT_ID and OMNIFUND_CLIENT_SECRET with the portal; is the client "
-            "active, and is this the right environment?",
+            f"OmniFund rejected this client ({problem.code}).",
+            "Compare OMNIFUND_CLIENT_ID and OMNIFUND_CLIENT_SECRET with the portal. Check that the "
+            "client is active and that this is the right environment.",
         )
     except OmniFundError as problem:
         return Check("credentials", "failed", in_words(problem), "Check OMNIFUND_BASE_URL.")
-    return Check("credentials", "failed", "OmniFund has accepted a made-up code.", "")
+    return Check("credentials", "failed", "OmniFund accepted a made-up code.", "")
 
 
 def _clock(client: OmniFund) -> Check:
     ahead = client.http.clock_ahead
     if ahead is None:
-        return Check("clock", "skipped", "OmniFund has not told its time.")
+        return Check("clock", "skipped", "OmniFund's time is unknown.")
     what = f"This machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
     what += "OmniFund's."
     if abs(ahead) > CLOCK_LIMIT_SECONDS:
-        return Check("clock", "failed", what, "Set it by NTP: tokens seem to expire wrongly.")
+        return Check("clock", "failed", what, "Sync it with NTP: token expiry will be wrong.")
     if abs(ahead) > CLOCK_WARNING_SECONDS:
-        return Check("clock", "warning", what, "Set it by NTP.")
-    return Check("clock", "ok", "This machine's clock agrees with OmniFund's.")
+        return Check("clock", "warning", what, "Sync it with NTP.")
+    return Check("clock", "ok", "This machine's clock matches OmniFund's.")

@@ -42,75 +42,75 @@ STEPS: Final = {
     "login": Step(
         "browser",
         "app",
-        "You ask to sign in",
-        "The app makes a fresh state and code verifier, seals them into a cookie, and sends your "
-        "browser to OmniFund.",
+        "You start a sign-in",
+        "The app generates a state and a code verifier, stores the verifier in an encrypted cookie "
+        "bound to that state, and redirects your browser to OmniFund.",
         "RFC 6749 §4.1.1",
     ),
     "authorize": Step(
         "browser",
         "omnifund",
-        "You sign in at OmniFund and answer",
+        "You sign in at OmniFund and choose Allow or Deny",
         "This happens between your browser and OmniFund. The app sees neither your password nor "
-        "the page; it learns of it only by what comes back.",
+        "the page; it learns only the result.",
         "RFC 6749 §4.1.1, §4.1.2",
     ),
     "callback": Step(
         "browser",
         "app",
         "OmniFund sends you back",
-        "The answer arrives through your browser, so anybody could have made it up. Nothing of it "
-        "is believed before its state is matched.",
+        "The response arrives through your browser, so anyone could have forged it. The app uses "
+        "none of it until the state matches.",
         "RFC 6749 §4.1.2, §10.12",
     ),
     "password": Step(
         "browser",
         "app",
-        "You hand your password to the app",
-        "The password work-flow: the app sees the password, and passes it on at once.",
+        "You give the app your password",
+        "Password grant: the app sees the password and forwards it immediately.",
         "RFC 6749 §4.3",
     ),
     "page": Step(
         "browser",
         "app",
         "You open a page",
-        "The session cookie says who you are; the page needs something from OmniFund.",
+        "The session cookie identifies you; the page needs data from OmniFund.",
         "RFC 6265 §5.4",
     ),
     "refresh": Step(
         "browser",
         "app",
-        "You ask for new tokens",
-        "The same happens by itself when an access token is about to expire.",
+        "You request new tokens",
+        "The app also does this automatically when an access token is about to expire.",
         "RFC 6749 §6",
     ),
     "authorization_code": Step(
         "app",
         "omnifund",
         "The app exchanges the code for tokens",
-        "Directly, past your browser: only the app knows the client secret and the code verifier, "
-        "so a stolen code is worth nothing.",
+        "Server to server: only the app knows the client secret and the code verifier, so a stolen "
+        "code is useless.",
         "RFC 6749 §4.1.3, RFC 7636 §4.5",
     ),
     "password_grant": Step(
         "app",
         "omnifund",
         "The app exchanges the password for tokens",
-        "It is sent once and kept nowhere.",
+        "It's sent once and never stored.",
         "RFC 6749 §4.3.2",
     ),
     "refresh_token": Step(
         "app",
         "omnifund",
-        "The app renews the tokens",
-        "OmniFund replaces both tokens; the old refresh token is worth nothing from now on.",
+        "The app refreshes the tokens",
+        "OmniFund replaces both tokens; the old refresh token no longer works.",
         "RFC 6749 §6",
     ),
     "api": Step(
         "app",
         "omnifund",
         "The app reads your data",
-        "With the access token as bearer, to OmniFund's own address and to no other.",
+        "With the access token as a Bearer token, to OmniFund's origin only.",
         "RFC 6750 §2.1",
     ),
 }
@@ -192,7 +192,7 @@ def title(chosen: Recording) -> str:
     """Return what the recording is about, in a word or two."""
     incoming = incoming_exchange(chosen)
     if incoming is None:
-        return "Conversation"
+        return "Recording"
     if incoming.step == "page":
         return f"{incoming.method} {incoming.url}"
     if Check.ATTEMPT_FINISHED.name in incoming.checks:
@@ -260,7 +260,7 @@ def _request_label(exchange: Exchange) -> str:
 
 def _answer_label(exchange: Exchange) -> str:
     if exchange.status is None:
-        return "no answer"
+        return "no response"
     fields = exchange.answer_fields
     for name, label in (
         ("access_token", "tokens"),

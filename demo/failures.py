@@ -24,7 +24,7 @@ class Way(Enum):
 class Card(NamedTuple):
     """One failure.
 
-    ``stands_for`` is a sentence for a person; ``careless`` and ``ours`` go on where "A careless
+    ``stands_for`` is a sentence for a person; ``careless`` and ``ours`` go on where "A naive
     client" and "This app" begin.
     """
 
@@ -68,51 +68,51 @@ _SIGNED_IN: Final = frozenset({Way.PAGE, Way.TABS, Way.REPLAYED, Way.STORE})
 
 GROUPS: Final = (
     Group(
-        "On the way back from OmniFund",
-        "The answer comes through the browser, so it may be a no, a forgery or a repetition.",
+        "Returning from OmniFund",
+        "The response arrives through the browser, so it may be a denial, a forgery, or a replay.",
         (
             Card(
                 "deny",
-                "The merchant presses Deny",
-                "Somebody reads the consent page and decides against it.",
-                "answers 500, because there is no code to exchange.",
-                "says so, keeps what was there before and offers another try.",
+                "The merchant chooses Deny",
+                "A merchant reads the consent page and declines.",
+                "returns 500, because there is no code to exchange.",
+                "explains it, keeps any earlier session, and offers another try.",
                 "tests/flow/test_sign_in.py::test_a_denial_is_explained_and_changes_nothing_else",
                 Way.SIGN_IN,
                 ("deny",),
             ),
             Card(
                 "state_tampered",
-                "The state is not ours",
-                "Somebody lures you to a callback with their own code, to have you work in their "
-                "account.",
-                "exchanges the code, and you are signed in as somebody else.",
-                "refuses before it looks at anything else, and asks OmniFund nothing.",
+                "The state is forged",
+                "An attacker sends you to the callback with the attacker's code, so that you work "
+                "in the attacker's account.",
+                "exchanges the code and signs you in as the attacker.",
+                "rejects it before reading anything else and sends OmniFund nothing.",
                 "tests/flow/test_sign_in.py::test_another_browser_cannot_use_a_callback",
                 Way.FORGED,
             ),
         ),
     ),
     Group(
-        "While the code is exchanged",
-        "You press Allow, then the app asks OmniFund for the tokens and something is wrong.",
+        "Exchanging the code",
+        "You choose Allow, the app requests tokens, and something goes wrong.",
         (
             Card(
                 "code_expired",
-                "The code is too old",
-                "The way back took longer than the thirty seconds that a code lives.",
-                "answers 500, or tries the same code again.",
-                "says that the sign-in has to be started again. Nothing else is lost.",
+                "The code has expired",
+                "The redirect took longer than the code's 30-second lifetime.",
+                "returns 500 or retries the same code.",
+                "asks you to start again; nothing else is lost.",
                 "tests/faults/test_gateway.py::test_each_error_code_means_one_thing",
                 Way.SIGN_IN,
                 ("code_expired",),
             ),
             Card(
                 "code_used",
-                "The code has been used",
-                "A proxy or an impatient client has sent it before.",
+                "The code was already used",
+                "A proxy or an impatient client already sent it.",
                 "shows the merchant OmniFund's raw error.",
-                "sends a code once, ever; here it says to start again.",
+                "sends each code only once; here it asks you to start again.",
                 "tests/faults/test_sign_in.py::"
                 "test_twenty_identical_callbacks_at_once_are_one_token_request_and_one_session",
                 Way.SIGN_IN,
@@ -120,10 +120,10 @@ GROUPS: Final = (
             ),
             Card(
                 "redirect_uri_mismatch",
-                "The redirect URI does not match",
-                "The address in OmniFund's portal was changed, or has a slash too many.",
+                "The redirect URI doesn't match",
+                "The redirect URI in the portal was changed or has an extra slash.",
                 "blames the merchant.",
-                "says that it is its own mistake, and logs an error for its operators.",
+                "reports its own configuration error and logs it for its operators.",
                 "tests/faults/test_gateway.py::test_each_error_code_means_one_thing",
                 Way.SIGN_IN,
                 ("redirect_uri_mismatch",),
@@ -131,9 +131,9 @@ GROUPS: Final = (
             Card(
                 "invalid_client",
                 "The client secret is wrong",
-                "The secret was replaced in the portal and not in the deployment.",
-                "signs everybody out, or loops between login and callback.",
-                "names its own side and keeps every session.",
+                "The secret was rotated in the portal but not in the deployment.",
+                "signs everyone out, or loops between login and callback.",
+                "reports its own configuration error and keeps every session.",
                 "tests/faults/test_sign_in.py::"
                 "test_a_failed_exchange_is_one_clear_page_and_keeps_the_session_before",
                 Way.SIGN_IN,
@@ -141,19 +141,19 @@ GROUPS: Final = (
             ),
             Card(
                 "token_500",
-                "OmniFund has an error",
-                "A fault inside OmniFund.",
-                "tries again at once, with a code that may be spent.",
-                "tries nothing again by itself and says that OmniFund cannot be reached.",
+                "OmniFund returns 500",
+                "An internal error at OmniFund.",
+                "retries immediately, with a code that may be spent.",
+                "doesn't retry automatically; it says OmniFund is unavailable.",
                 "tests/faults/test_gateway.py::test_429_and_5xx_are_not_tried_again",
                 Way.SIGN_IN,
                 ("token_500",),
             ),
             Card(
                 "token_503",
-                "OmniFund is being maintained",
-                "A planned stop, announced with Retry-After.",
-                "ignores the announcement and hammers.",
+                "OmniFund is down for maintenance",
+                "Planned downtime, announced with Retry-After.",
+                "ignores it and keeps retrying.",
                 "passes Retry-After on to the browser.",
                 "tests/faults/test_gateway.py::test_retry_after_is_honoured",
                 Way.SIGN_IN,
@@ -161,11 +161,11 @@ GROUPS: Final = (
             ),
             Card(
                 "token_timeout",
-                "OmniFund says nothing",
-                "A connection that stands while nobody answers.",
-                "waits for ever, until every worker waits.",
-                "gives up after the read time-out, and does not send the code again: what OmniFund "
-                "did with it is unknown.",
+                "OmniFund doesn't respond",
+                "The connection is open, but no response arrives.",
+                "waits forever, until every worker is blocked.",
+                "stops at the read timeout and doesn't resend the code, because OmniFund may have "
+                "used it.",
                 "tests/faults/test_gateway.py::"
                 "test_a_time_out_after_sending_is_ambiguous_and_never_sent_again",
                 Way.SIGN_IN,
@@ -173,10 +173,10 @@ GROUPS: Final = (
             ),
             Card(
                 "token_drip",
-                "OmniFund sends a byte now and then",
-                "A broken proxy, or somebody who wants to hold every worker.",
-                "never notices: each byte resets its time-out.",
-                "has a deadline for the whole exchange too: fifteen seconds, whatever comes.",
+                "OmniFund responds one byte at a time",
+                "A broken proxy, or an attack meant to tie up every worker.",
+                "never times out: each byte resets its timer.",
+                "also enforces a 15-second deadline for the whole exchange.",
                 "tests/faults/test_transport.py::test_dripping_bytes_are_cut_at_the_total_deadline",
                 Way.SIGN_IN,
                 ("token_drip",),
@@ -185,8 +185,8 @@ GROUPS: Final = (
                 "token_html",
                 "HTML instead of JSON",
                 "A load balancer's error page with status 200.",
-                "answers 500 with a JSON parser's traceback.",
-                "looks at status, content type and form before it believes anything.",
+                "returns 500 with a JSON parser traceback.",
+                "checks status, content type, and structure before using anything.",
                 "tests/faults/test_gateway.py::"
                 "test_no_misbehaviour_is_taken_for_a_token_and_each_is_asked_for_once",
                 Way.SIGN_IN,
@@ -195,9 +195,9 @@ GROUPS: Final = (
             Card(
                 "token_without_type",
                 "A token without a type",
-                "A server that has left out what RFC 6749 requires.",
-                "stores it, and fails later and elsewhere.",
-                "refuses the token on receipt.",
+                "The response omits token_type, which RFC 6749 requires.",
+                "stores it and fails later, elsewhere.",
+                "rejects the token on receipt.",
                 "tests/faults/test_gateway.py::"
                 "test_a_token_that_cannot_be_used_is_refused_on_receipt",
                 Way.SIGN_IN,
@@ -206,9 +206,9 @@ GROUPS: Final = (
             Card(
                 "token_redirect",
                 "The token endpoint redirects",
-                "A hijacked or misconfigured address.",
-                "follows, and hands code and client secret to another host.",
-                "follows no redirect. The other host gets nothing.",
+                "A hijacked or misconfigured URL.",
+                "follows it and sends the code and client secret to another host.",
+                "doesn't follow redirects; the other host gets nothing.",
                 "tests/faults/test_transport.py::"
                 "test_redirects_are_not_followed_and_the_other_host_gets_nothing",
                 Way.SIGN_IN,
@@ -217,15 +217,15 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        "While you are connected",
-        "The tokens are there, and then something happens to them.",
+        "While you're signed in",
+        "You have tokens, and then something goes wrong.",
         (
             Card(
                 "access_token_expired",
                 "The access token has expired",
-                "An hour has passed, or OmniFund has withdrawn the token.",
-                "shows an error, or signs you out.",
-                "refreshes once, asks again, and you see your customers.",
+                "An hour has passed, or OmniFund revoked the token.",
+                "shows an error or signs you out.",
+                "refreshes once, repeats the request, and shows your customers.",
                 "tests/flow/test_refresh.py::"
                 "test_a_refused_access_token_is_refreshed_once_and_the_request_repeated",
                 Way.PAGE,
@@ -235,9 +235,9 @@ GROUPS: Final = (
                 "five_tabs",
                 "Five tabs as the token expires",
                 "A browser that restores its tabs in the morning.",
-                "refreshes five times; the first one makes the other four fail, and you are "
+                "refreshes five times; the first refresh makes the other four fail, and you are "
                 "signed out.",
-                "refreshes once: one request does it, the others wait, and all five are answered.",
+                "refreshes once: one request does it, the others wait, and all five succeed.",
                 "tests/faults/test_refresh.py::"
                 "test_a_refused_access_token_is_replaced_once_for_everybody",
                 Way.TABS,
@@ -247,8 +247,8 @@ GROUPS: Final = (
                 "refresh_slow",
                 "A refresh takes three seconds",
                 "OmniFund under load.",
-                "gives up its lock too early, and refreshes twice.",
-                "has a lock that outlives the slowest answer. You wait, once.",
+                "releases its lock too early and refreshes twice.",
+                "holds its lock longer than the slowest response. You wait once.",
                 "tests/faults/test_refresh.py::test_a_slow_provider_is_still_asked_once",
                 Way.PAGE,
                 ("access_token_expired", "refresh_slow"),
@@ -256,10 +256,10 @@ GROUPS: Final = (
             Card(
                 "refresh_revoked",
                 "The refresh token is revoked",
-                "OmniFund has ended the connection while you were away.",
-                "loops between refresh and error, or shows 500.",
-                "deletes what is left and asks you to sign in, once; then you are back on the page "
-                "that you wanted.",
+                "OmniFund ended the connection while you were away.",
+                "loops between refresh and error, or returns 500.",
+                "deletes the leftover tokens, asks you to sign in once, and returns you to the "
+                "page you wanted.",
                 "tests/flow/test_refresh.py::"
                 "test_a_revoked_connection_ends_in_one_sign_in_that_returns_to_the_same_page",
                 Way.PAGE,
@@ -267,10 +267,10 @@ GROUPS: Final = (
             ),
             Card(
                 "callback_replayed",
-                "The callback comes a second time",
+                "The callback is replayed",
                 "Reload, Back, a double click, or a restored tab.",
-                "sends the used code again and shows an error, or worse, has it revoked.",
-                "recognises the attempt as finished and takes you to your dashboard.",
+                "resends the used code and shows an error or, worse, gets the tokens revoked.",
+                "recognizes the completed sign-in and takes you to your dashboard.",
                 "tests/flow/test_sign_in.py::"
                 "test_reloading_the_callback_leads_to_the_dashboard_and_redeems_nothing",
                 Way.REPLAYED,
@@ -278,25 +278,25 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        "While data is read",
-        "The token is good, and OmniFund's API answers something else than data.",
+        "Reading data",
+        "The token is valid, but OmniFund's API doesn't return data.",
         (
             Card(
                 "api_401",
-                "The API says 401",
-                "The token was refused without having expired.",
-                "signs you out, or refreshes in a circle.",
-                "refreshes once and asks once more, never twice.",
+                "The API returns 401",
+                "The token was rejected before it expired.",
+                "signs you out or refreshes in a loop.",
+                "refreshes once and retries once.",
                 "tests/faults/test_refresh.py::test_a_second_401_is_shown_and_not_refreshed_again",
                 Way.PAGE,
                 ("api_401",),
             ),
             Card(
                 "api_403",
-                "The API says 403",
-                "Your OmniFund user may not see customers.",
+                "The API returns 403",
+                "Your OmniFund user isn't allowed to view customers.",
                 "refreshes the token, which changes nothing.",
-                "says so and refreshes nothing.",
+                "says so and doesn't refresh.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -304,10 +304,10 @@ GROUPS: Final = (
             ),
             Card(
                 "api_500",
-                "The API has an error",
-                "A fault inside OmniFund.",
-                "answers 500 too, as if it were its own fault.",
-                "says whose side it is on; you stay signed in.",
+                "The API returns 500",
+                "An internal error at OmniFund.",
+                "returns 500 too, as if the fault were its own.",
+                "says the problem is at OmniFund; you stay signed in.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -315,10 +315,10 @@ GROUPS: Final = (
             ),
             Card(
                 "api_odd_json",
-                "The API sends odd JSON",
-                "A new version of OmniFund, or a proxy that answers in its place.",
+                "The API returns unexpected JSON",
+                "A new OmniFund version, or a proxy responding in its place.",
                 "shows a traceback, or an empty page as if there were no customers.",
-                "does not guess. It says that the answer could not be read.",
+                "doesn't guess; it says the response is invalid.",
                 "tests/faults/test_refresh.py::"
                 "test_other_answers_are_shown_and_nothing_is_refreshed",
                 Way.PAGE,
@@ -327,16 +327,16 @@ GROUPS: Final = (
         ),
     ),
     Group(
-        "In this app's own house",
-        "Not OmniFund's fault at all.",
+        "In this app",
+        "Failures that aren't OmniFund's.",
         (
             Card(
                 "redis_outage",
-                "Redis is silent",
-                "A fail-over, a full network, somebody at the wrong server.",
-                "hangs for minutes, or takes silence for signed out and deletes your cookie.",
-                "answers 503 within two seconds and leaves your cookie alone; when Redis is back, "
-                "so are you.",
+                "Redis doesn't respond",
+                "A failover, a saturated network, or an admin on the wrong server.",
+                "hangs for minutes, or mistakes silence for signed out and deletes your cookie.",
+                "returns 503 within two seconds and keeps your cookie; when Redis is back, you're "
+                "still signed in.",
                 "tests/web/test_every_answer.py::"
                 "test_a_silent_redis_means_503_soon_and_the_cookie_stays",
                 Way.STORE,

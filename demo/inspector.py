@@ -112,7 +112,7 @@ def download() -> BaseResponse:
     if recordings is None:
         return visitor.to_sign_in()
     response = jsonify(
-        about="OAuth conversations as this app saw them; secrets are replaced by marks",
+        about="OAuth messages as this app saw them; secrets are replaced by short hashes",
         environment=integration().settings.omnifund_environment,
         recordings=[each.as_dict() for each in recordings],
     )
@@ -135,12 +135,15 @@ def _visitors_recordings() -> list[Recording] | None:
 # --- who holds what ----------------------------------------------------------------------------
 
 _COOKIES: Final = (
-    ("omnifund_session", "the session id: random, and all that this app needs from you"),
-    ("omnifund_attempt_", "a sign-in of the last ten minutes: verifier, way back; sealed"),
-    ("omnifund_visitor", "a form's protection before you sign in; sealed"),
-    ("omnifund_trace", "the last conversation that ended without a session; masked and sealed"),
+    ("omnifund_session", "session ID: random, and all this app needs to recognize you"),
+    (
+        "omnifund_attempt_",
+        "a sign-in from the last ten minutes: code verifier, return path; encrypted",
+    ),
+    ("omnifund_visitor", "CSRF protection for forms before sign-in; encrypted"),
+    ("omnifund_trace", "the last recording that ended without a session; masked, encrypted"),
     ("omnifund_notice", "which notice to show next: one word"),
-    ("omnifund_lab", "which card of the lab has just run: one word"),
+    ("omnifund_lab", "which lab card ran last: one word"),
 )
 
 
@@ -173,9 +176,9 @@ def _store_holds() -> list[dict[str, Any]]:
         return []
     parts, handle = integration(), connection.handle
     names = {
-        visitor.session_key(handle): "when you signed in; sealed",
-        parts.vault.key(handle): "the tokens; sealed",
-        recording.key(handle): "these conversations; masked and sealed",
+        visitor.session_key(handle): "when you signed in; encrypted",
+        parts.vault.key(handle): "the tokens; encrypted",
+        recording.key(handle): "these recordings; masked, encrypted",
     }
     answers = parts.store.execute(
         *(("MEMORY", "USAGE", name) for name in names), *(("TTL", name) for name in names)

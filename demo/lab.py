@@ -136,7 +136,7 @@ def _arm(card: Card, *, scope: str, state: str = "", bearer: str = "") -> None:
             max_bytes=_MAX_ANSWER_BYTES,
         )
         if answer.status != 201:
-            raise OmniFundUnavailable("this OmniFund has no such fault to switch on")
+            raise OmniFundUnavailable("this OmniFund cannot enable that fault")
 
 
 def _pause_store() -> None:

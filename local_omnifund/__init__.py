@@ -84,4 +84,4 @@ def _prepare_demo_client(app: Flask, clients: Clients) -> None:
         clients.ensure_demo_client()
     except RedisError:
         # It is made on its first use as well, so a Redis that comes up later is early enough.
-        app.logger.warning("Redis does not answer yet; the demo client is made on first use.")
+        app.logger.warning("Redis does not respond yet; the demo client is created on first use.")

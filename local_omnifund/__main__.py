@@ -33,7 +33,7 @@ def main() -> None:
         )
     except SystemExit:
         # werkzeug has explained the port in its own words; this names the variable as well.
-        sys.exit(f"Port {settings.port} is in use. Set LOCAL_OMNIFUND_PORT to another one.")
+        sys.exit(f"Port {settings.port} is in use. Set LOCAL_OMNIFUND_PORT to another port.")
     log.info(
         "Local OmniFund listens on http://localhost:%s. The demo merchant is %r.",
         settings.port,

@@ -72,7 +72,7 @@ def _require_client(parameters: Mapping[str, str]) -> Client:
     """The client, or a page for the visitor: without a client there is nobody to redirect to."""
     client_id = parameters.get("client_id")
     if not client_id:
-        abort(400, "The application did not say who it is: the client_id is missing.")
+        abort(400, "The request has no client_id, so the application is unknown.")
     client = services().clients.find_active(client_id)
     if client is None:
         abort(404, "No active OAuth client has this client_id. Check it under API Access.")

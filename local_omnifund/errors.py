@@ -21,12 +21,12 @@ from local_omnifund.context import services
 log = logging.getLogger(__name__)
 
 SENTENCES = {
-    400: "The request could not be understood.",
-    404: "There is no page at this address.",
-    405: "This address does not take requests of this kind.",
+    400: "The request is malformed.",
+    404: "No page exists at this URL.",
+    405: "This URL doesn't accept this HTTP method.",
     413: "The request is larger than this server accepts.",
     500: "Something went wrong on this server. The request was not completed.",
-    503: "Local OmniFund cannot reach its Redis right now. Try again in a few seconds.",
+    503: "Local OmniFund can't reach its Redis server right now. Try again in a few seconds.",
 }
 
 # No form-action: browsers apply it to the redirects that follow a form too, and the consent form
@@ -68,7 +68,7 @@ def readyz() -> tuple[dict[str, str], int]:
     try:
         services().store.ping()
     except RedisError:
-        return {"status": "unavailable", "reason": "Redis does not answer."}, 503
+        return {"status": "unavailable", "reason": "Redis does not respond."}, 503
     return {"status": "ok"}, 200
 
 
@@ -101,12 +101,12 @@ def _page(error: HTTPException) -> str:
         "error.html",
         code=error.code,
         title=error.name,
-        sentence=sentence or SENTENCES.get(error.code or 500, "The request was refused."),
+        sentence=sentence or SENTENCES.get(error.code or 500, "The request was rejected."),
     )
 
 
 def _redis_error(error: RedisError) -> BaseResponse | tuple[str, int, dict[str, str]]:
-    log.error("Redis does not answer: %s", type(error).__name__)
+    log.error("Redis does not respond: %s", type(error).__name__)
     return _http_error(ServiceUnavailable(SENTENCES[503], retry_after=5))
 
 

@@ -75,7 +75,7 @@ def _not_from_other_sites() -> None:
     else:
         is_foreign = origin is not None and urlsplit(origin).netloc != request.host
     if is_foreign:
-        abort(403, "Another site's page may not switch faults.")
+        abort(403, "Pages of other sites can't change faults.")
 
 
 # --- for programs ------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def arm() -> tuple[Response, int]:
     fault = _fault(fields["id"])
     times = _times(fields.get("times", "1"))
     if fault is None or times is None:
-        problem = "The id is none in /faults.json, or times is not a number from 0 to 1000."
+        problem = "The id is not in /faults.json, or times is not a number from 0 to 1000."
         return jsonify(error=problem), 400
     scope, problem = _scope(fields.get("scope", ALL), fields.get("state"))
     if scope is None:
@@ -133,7 +133,7 @@ def last_callback() -> BaseResponse:
     """Send the browser once more to where the last consent has sent it."""
     url = request.cookies.get(CALLBACK_COOKIE)
     if url is None:
-        abort(404, "This browser has not been sent back to an application lately.")
+        abort(404, "This browser hasn't been redirected to an application recently.")
     return redirect(url)
 
 
@@ -159,7 +159,7 @@ def _scope(name: object, state: object) -> tuple[str | None, str]:
         if token is None:
             return None, "The scope bearer needs a known access token."
         return grant_scope(token.grant), ""
-    return None, "The scope must be all, browser (with its cookie), state (with state) or bearer."
+    return None, "The scope must be all, browser (with its cookie), state (with state), or bearer."
 
 
 def _fault(name: object) -> Fault | None:
@@ -205,7 +205,7 @@ def switch() -> BaseResponse:
     fault = _fault(request.form.get("fault"))
     button = request.form.get("switch")
     if fault is None:
-        abort(400, "There is no such fault.")
+        abort(400, "No fault has this id.")
     if button == "once" and (browser := request.cookies.get(COOKIE)):
         services().faults.arm(fault, browser_scope(browser), 1)
     elif button == "always":

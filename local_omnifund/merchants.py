@@ -20,7 +20,7 @@ class Merchant:
 MERCHANTS = (
     Merchant("merchant", "Jordan Reyes", "Harbor Street Studio", "Everything works."),
     Merchant(
-        "second-merchant", "Priya Natarajan", "Larkspur Dental", "Another account, other data."
+        "second-merchant", "Priya Natarajan", "Larkspur Dental", "Another account, different data."
     ),
     Merchant("newcomer", "Sam Whitfield", "Sam's Bike Repair", "No customers yet."),
     Merchant("busy", "Lucia Marchetti", "Northgate Fitness", "10,000 transactions."),

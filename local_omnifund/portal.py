@@ -153,7 +153,7 @@ def _clients(merchant: Merchant) -> list[Client]:
 def _own_client(merchant: Merchant, client_id: str) -> Client:
     found = services().clients.find(client_id)
     if found is None or found.owner != merchant.username:
-        abort(404, "You have no OAuth client with this id.")
+        abort(404, "You have no OAuth client with this ID.")
     return found
 
 

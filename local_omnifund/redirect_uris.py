@@ -17,20 +17,20 @@ def problem_with_redirect_uri(uri: str) -> str | None:
     # Browsers read a backslash as a slash and drop control characters: both make the URI that is
     # compared differ from the one that is visited.
     if not uri.isascii() or not uri.isprintable() or " " in uri or "\\" in uri:
-        return "It may only hold visible ASCII characters, and no backslash."
+        return "It may contain only visible ASCII characters, and no backslash."
     try:
         parts = urlsplit(uri)
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
-        return "It is not a valid address."
+        return "It is not a valid URL."
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return "It must be an absolute address that begins with http:// or https://."
+        return "It must be an absolute URL that begins with http:// or https://."
     if not port_is_valid:
         return "Its port is not valid."
     if "#" in uri:
         return "It must not have a fragment (#…)."
     if "@" in parts.netloc:
-        return "It must not hold a user name or a password."
+        return "It must not contain a username or password."
     return None
 
 

@@ -88,7 +88,7 @@ class _Reader:
     def printable(self, name: str, default: str) -> str:
         value = self.text(name, default)
         if not value.isascii() or not value.isprintable() or " " in value:
-            self.problems.append(f"{name} may only hold visible ASCII characters.")
+            self.problems.append(f"{name} may contain only visible ASCII characters.")
         return value
 
     def switch(self, name: str, *, default: bool) -> bool:
@@ -108,7 +108,7 @@ class _Reader:
         value = self.text(name, "")
         if not value:
             self.problems.append(
-                f"{name} is missing. Set it to a Redis or Valkey address, for example "
+                f"{name} is missing. Set it to a Redis or Valkey URL, for example "
                 "redis://localhost:6379/0 or unix:///path/to/redis.sock."
             )
             return value
@@ -118,7 +118,7 @@ class _Reader:
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError, RedisError):
             self.problems.append(
-                f"{name} must be an address that begins with redis://, rediss:// or unix://."
+                f"{name} must be a URL that begins with redis://, rediss://, or unix://."
             )
         return value
 

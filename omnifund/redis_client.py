@@ -72,7 +72,7 @@ def _stand_alone(url: str, options: dict[str, Any]) -> RedisClient:
     except (TypeError, ValueError, RedisError):
         raise ValueError("has a query that redis-py does not understand") from None
     if pool.connection_kwargs.get("decode_responses"):
-        raise ValueError("must leave decode_responses off: what is stored is no text")
+        raise ValueError("must not set decode_responses: stored values are binary")
     return client
 
 
@@ -101,7 +101,7 @@ def _cluster(url: str, options: dict[str, Any]) -> RedisClient:
     hosts, credentials = _hosts(parts, default_port=6379)
     _no_query(parts)
     if parts.path.strip("/"):
-        raise ValueError("must end after the hosts: a Cluster has no databases")
+        raise ValueError("must not name a database: Redis Cluster has none")
     nodes = [ClusterNode(host, port) for host, port in hosts]
 
     def make() -> RedisClient:
@@ -158,7 +158,7 @@ def _hosts(url: SplitResult, *, default_port: int) -> tuple[list[tuple[str, int]
             one = urlsplit(f"//{address}")
             port = one.port
         except ValueError:
-            raise ValueError("has a port that is none") from None
+            raise ValueError("has an invalid port") from None
         if not one.hostname or port == 0:
             raise ValueError("must name a host, and a port from 1 to 65535 if any")
         hosts.append((one.hostname, port or default_port))
@@ -168,7 +168,7 @@ def _hosts(url: SplitResult, *, default_port: int) -> tuple[list[tuple[str, int]
 
 def _database(text: str) -> int:
     if not text.isascii() or not (text.isdigit() or text == ""):
-        raise ValueError("must end in the number of a database, if it ends in anything")
+        raise ValueError("may end only with a database number")
     return int(text or 0)
 
 

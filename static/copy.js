@@ -15,7 +15,7 @@ function copyButton(text) {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Not allowed";
+      button.textContent = "Copy failed";
     }
     setTimeout(() => { button.textContent = "Copy"; }, SHOWN_MILLISECONDS);
   });

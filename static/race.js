@@ -12,7 +12,7 @@ async function recordings() {
 function linkTo(id) {
   const link = document.createElement("a");
   link.href = `${list.dataset.inspector}?show=${encodeURIComponent(id)}`;
-  link.textContent = "the conversation";
+  link.textContent = "view the recording";
   return link;
 }
 
@@ -22,7 +22,7 @@ async function visit(item) {
   outcome.textContent = "waiting …";
   const answer = await fetch(item.querySelector("a").href, { redirect: "manual" });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  outcome.textContent = `${answer.ok ? "answered" : "failed"} after ${seconds} s `;
+  outcome.textContent = `${answer.ok ? "succeeded" : "failed"} after ${seconds} s `;
   // A recording is named after its request.
   const id = answer.headers.get("X-Request-ID");
   if (id && list.dataset.inspector) outcome.append("· ", linkTo(id));
@@ -37,8 +37,7 @@ const refreshes = (await recordings())
   .filter((exchange) => exchange.fields.grant_type === "refresh_token").length;
 
 const good = answered.filter(Boolean).length;
-verdict.textContent = `${good} of ${answered.length} answered with your customers.`;
+verdict.textContent = `${good} of ${answered.length} requests returned your customers.`;
 if (list.dataset.recordings) {
-  const times = refreshes === 1 ? "once" : `${refreshes} times`;
-  verdict.textContent += ` OmniFund was asked for new tokens ${times}.`;
+  verdict.textContent += ` Refresh requests sent to OmniFund: ${refreshes}.`;
 }

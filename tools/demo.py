@@ -103,7 +103,7 @@ class Demo:
         while not _is_ready(ready):
             self.check()
             if time.monotonic() > give_up_at:
-                raise CannotStart(f"{name} did not answer within {START_SECONDS} seconds.")
+                raise CannotStart(f"{name} did not respond within {START_SECONDS} seconds.")
             time.sleep(0.05)
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -228,7 +228,7 @@ def _ports() -> tuple[int, int]:
     app_port, omnifund_port = _port("APP_PORT", 8000), _port("LOCAL_OMNIFUND_PORT", 9000)
     if app_port == omnifund_port:
         raise CannotStart(
-            f"APP_PORT and LOCAL_OMNIFUND_PORT are both {app_port}: set one of them to another one."
+            f"APP_PORT and LOCAL_OMNIFUND_PORT are both {app_port}: set one to another port."
         )
     return app_port, omnifund_port
 
@@ -243,7 +243,7 @@ def _port(variable: str, default: int) -> int:
             client.settimeout(1)
             if client.connect_ex((address, port)) == 0:
                 raise CannotStart(
-                    f"Port {port} is in use: set {variable} to another one "
+                    f"Port {port} is in use: set {variable} to another port "
                     f"(for example {variable}={port + 1} make demo)."
                 )
     return port

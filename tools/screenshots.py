@@ -32,7 +32,7 @@ PHONE: Final = (390, 844)
 def main() -> int:
     """Take the pictures; return the exit status."""
     if len(sys.argv) != 2:
-        print("Say --readme, --portal or a folder.", file=sys.stderr)
+        print("Pass --readme, --portal, or a folder.", file=sys.stderr)
         return 2
     url = f"http://localhost:{os.environ.get('APP_PORT') or 8000}"
     omnifund_url = f"http://localhost:{os.environ.get('LOCAL_OMNIFUND_PORT') or 9000}"

@@ -26,12 +26,12 @@ class Side(NamedTuple):
     words: str
 
 
-OMNIFUND: Final = Side("omnifund", "OmniFund's side")
-BROWSER: Final = Side("browser", "Your browser's side")
-APP: Final = Side("app", "Our side")
-YOU: Final = Side("", "Your decision")
+OMNIFUND: Final = Side("omnifund", "At OmniFund")
+BROWSER: Final = Side("browser", "In your browser")
+APP: Final = Side("app", "In this app")
+YOU: Final = Side("", "Your choice")
 
-STILL_SIGNED_IN: Final = "You are still signed in here."
+STILL_SIGNED_IN: Final = "You're still signed in."
 
 
 class Action(NamedTuple):
@@ -52,114 +52,113 @@ class Problem(NamedTuple):
 
 PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
     errors.InvalidState: Problem(
-        "This sign-in cannot be finished",
-        "It was not begun in this browser, is finished already, or is older than ten minutes.",
+        "This sign-in can't be completed",
+        "It wasn't started in this browser, has already been completed, or is more than ten "
+        "minutes old.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
     errors.InvalidAuthorizationResponse: Problem(
-        "This sign-in cannot be finished",
-        "The address that brought you back from OmniFund is not of the right form.",
+        "This sign-in can't be completed",
+        "The URL that returned you from OmniFund is malformed.",
         BROWSER,
         "Start a new sign-in from this browser.",
     ),
     errors.AccessDenied: Problem(
-        "You declined the connection",
-        "You chose Deny on OmniFund's page, so this app got no access to your account.",
+        "You denied access",
+        "You chose Deny on OmniFund's page, so this app didn't get access to your account.",
         YOU,
-        "If you did not mean to, sign in again and choose Allow.",
+        "To connect, sign in again and choose Allow.",
     ),
     errors.AuthorizationErrorResponse: Problem(
-        "OmniFund did not allow this sign-in",
+        "OmniFund rejected this sign-in",
         "OmniFund sent you back with an error.",
         OMNIFUND,
-        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+        "Try again. If the problem continues, give the reference ID below to this app's operator.",
     ),
     errors.InvalidGrant: Problem(
-        "OmniFund did not accept this sign-in",
-        "The code that brought you back was too old, or had been used before. Nothing has "
-        "changed in your account.",
+        "OmniFund rejected the sign-in code",
+        "The authorization code had expired or was already used. Nothing changed in your account.",
         OMNIFUND,
         "Start the sign-in again.",
     ),
     errors.ClientMisconfigured: Problem(
-        "This app is not set up correctly with OmniFund",
-        "OmniFund does not accept this app's own credentials or settings. It is not your mistake, "
-        "and you cannot mend it.",
+        "This app isn't configured correctly for OmniFund",
+        "OmniFund rejected this app's credentials or settings. You didn't cause this and can't fix "
+        "it yourself.",
         APP,
-        "Give the reference below to whoever runs this app.",
+        "Give the reference ID below to this app's operator.",
     ),
     errors.AccessForbidden: Problem(
-        "OmniFund does not let you see this",
-        "Your OmniFund user is not allowed to read these records.",
+        "You don't have permission to view this",
+        "Your OmniFund user can't read these records.",
         OMNIFUND,
-        "Ask the administrator of your OmniFund account for the permission.",
+        "Ask your OmniFund account administrator for access.",
     ),
     errors.RecordNotFound: Problem(
-        "OmniFund has no such record",
-        "The record does not exist, or not any more.",
+        "Record not found",
+        "This record doesn't exist, or no longer exists.",
         OMNIFUND,
         "Go back to the list.",
     ),
     errors.OmniFundUnavailable: Problem(
-        "OmniFund cannot be reached right now",
-        "It may be down, or somebody is working on it. Nothing has changed in your account.",
+        "OmniFund is unavailable right now",
+        "It may be down or under maintenance. Nothing changed in your account.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.OmniFundTimeout: Problem(
-        "OmniFund took too long to answer",
-        "Whether it did what it was asked for is not known, so it was not asked a second time.",
+        "OmniFund took too long to respond",
+        "OmniFund may or may not have processed the request, so this app didn't send it again.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.RefreshInProgress: Problem(
-        "Your connection is being renewed",
-        "Another page of yours is renewing the connection with OmniFund, and it takes longer than "
-        "usual.",
+        "Your connection is being refreshed",
+        "Another page you opened is refreshing it, which is taking longer than usual.",
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
     errors.StoreUnavailable: Problem(
-        "This app cannot look up your sign-in right now",
-        "It cannot reach the place where it keeps sign-ins. You have not been signed out.",
+        "This app can't load your session right now",
+        "Its session store is unavailable. You have not been signed out.",
         APP,
         "Wait a moment, then try again.",
     ),
     errors.InvalidResponse: Problem(
-        "OmniFund's answer could not be read",
-        "It sent something that this app does not understand, so this app believed none of it.",
+        "OmniFund sent an invalid response",
+        "This app couldn't interpret the response, so it used none of it.",
         OMNIFUND,
-        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+        "Try again. If the problem continues, give the reference ID below to this app's operator.",
     ),
 }
 
 _HTTP_PROBLEMS: Final = {
     400: Problem(
-        "This request cannot be answered",
-        "The form has expired, or the request is not of the right form.",
+        "This request can't be processed",
+        "The form has expired, or the request is malformed.",
         BROWSER,
-        "Go back, reload the page and try once more.",
+        "Go back, reload the page, and try again.",
     ),
     404: Problem(
-        "There is no such page", "The address leads nowhere in this app.", BROWSER,
-        "Check the address, or start from the front page.",
+        "Page not found", "This app has no page at that URL.", BROWSER,
+        "Check the URL, or go to the home page.",
     ),
     405: Problem(
-        "This address is used in another way", "The page does not answer this kind of "
-        "request.", BROWSER, "Start from the front page.",
+        "This page doesn't accept that kind of request",
+        "The URL exists, but not for this HTTP method.", BROWSER, "Go to the home page.",
     ),
     413: Problem(
-        "That is too much at once", "The request is larger than this app accepts.", BROWSER,
-        "Send less.",
+        "Request too large", "The request is larger than this app accepts.", BROWSER,
+        "Send less data.",
     ),
     429: Problem(
-        "Too many tries", "There were too many requests from your address in a short time.",
+        "Too many requests", "Your IP address sent too many requests in a short time.",
         BROWSER, "Wait a minute, then try again.",
     ),
     500: Problem(
-        "Something went wrong here", "It is this app's fault, not yours.", APP,
-        "Try again; if it stays like this, give the reference below to whoever runs this app.",
+        "Something went wrong", "This is this app's fault, not yours.", APP,
+        "Try again. If the problem continues, give the reference ID below to this app's operator.",
     ),
 }  # fmt: skip
 
@@ -272,7 +271,7 @@ def render(
 
 
 def _ways_on(error: errors.OmniFundError, signing_in: bool) -> tuple[Action, ...]:
-    dashboard = Action("Back to the dashboard", url_for("pages.dashboard"))
+    dashboard = Action("Go to the dashboard", url_for("pages.dashboard"))
     if signing_in:
         # Not the callback again: its attempt has been used. And where only the operator can mend
         # something, another try would end here once more.
@@ -288,4 +287,4 @@ def _ways_on(error: errors.OmniFundError, signing_in: bool) -> tuple[Action, ...
 
 
 def _front_page() -> Action:
-    return Action("To the front page", url_for("pages.landing"))
+    return Action("Go to the home page", url_for("pages.landing"))

@@ -40,7 +40,7 @@ def moment(value: datetime | None) -> str | Markup:
     # Nothing in it needs escaping, and Markup.format costs ten times as much.
     return Markup(  # noqa: S704 - numbers and fixed words only
         f'<time datetime="{day}T{time}Z" title="{day} {time} UTC">'
-        f"{utc.day} {_MONTHS[utc.month - 1]} {utc.year}, {time[:5]} UTC</time>"
+        f"{_MONTHS[utc.month - 1]} {utc.day}, {utc.year}, {time[:5]} UTC</time>"
     )
 
 

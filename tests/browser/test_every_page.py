@@ -104,7 +104,7 @@ def test_while_signed_in(look: Look, stack: Stack) -> None:
     stack.clock.advance(3700)
     look.at("/customers")
     look.at("/dashboard")
-    expect(look.page.get_by_text("The clocks disagree.")).to_be_visible()
+    expect(look.page.get_by_text("Clock out of sync.")).to_be_visible()
     look.press("Sign out")
 
 
@@ -123,13 +123,13 @@ def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.sign_in()
     look.at("/lab")
     look.at("/lab/deny")
-    look.press("Make it fail")  # the consent page, which says what is switched on
+    look.press("Make it fail")  # the consent page, which says what is enabled
     look.press("Allow")
     look.open_everything()
-    look.page.get_by_role("link", name="See the conversation").first.click()
+    look.page.get_by_role("link", name="View the recording").first.click()
     look.open_everything()
     look.page.goto(f"{look.stack.url}/lab")
-    look.press("Make it fail: The API says 403")
+    look.press("Make it fail: The API returns 403")
     look.page.get_by_role("link", name="Back to the lab").click()
     look.here()
     look.at("/lab/five-tabs")
@@ -169,4 +169,4 @@ def test_asking_with_the_wrong_address(look: Look) -> None:
     asked = look.page.url.replace("%2Fcallback", "%2Felsewhere")
     assert asked != look.page.url
     look.at(asked)
-    expect(look.page.get_by_text("This application cannot sign you in")).to_be_visible()
+    expect(look.page.get_by_text("This application can't sign you in")).to_be_visible()

@@ -43,7 +43,7 @@ def tab_to(page: Page, name: str) -> None:
 def test_the_whole_journey(page: Page, stack: Stack) -> None:
     page.goto(stack.url)
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.get_by_role("main")).to_be_focused()
     tab_to(page, "Sign in with OmniFund")
@@ -92,7 +92,7 @@ def test_the_inspector(page: Page, stack: Stack) -> None:
 
 def test_the_lab(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/lab")
-    tab_to(page, "Make it fail: The merchant presses Deny")
+    tab_to(page, "Make it fail: The merchant chooses Deny")
     page.keyboard.press("Enter")
     log_in_at_omnifund(page)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")

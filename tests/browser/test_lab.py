@@ -20,27 +20,27 @@ from web.lab import PAUSE
 
 pytestmark = pytest.mark.expects_console_errors
 
-DENIED = "You declined the connection"
-START_AGAIN = "OmniFund did not accept this sign-in"
-MISCONFIGURED = "This app is not set up correctly with OmniFund"
-UNAVAILABLE = "OmniFund cannot be reached right now"
-TOO_SLOW = "OmniFund took too long to answer"
-NONSENSE = "OmniFund's answer could not be read"
+DENIED = "You denied access"
+START_AGAIN = "OmniFund rejected the sign-in code"
+MISCONFIGURED = "This app isn't configured correctly for OmniFund"
+UNAVAILABLE = "OmniFund is unavailable right now"
+TOO_SLOW = "OmniFund took too long to respond"
+NONSENSE = "OmniFund sent an invalid response"
 
-FORBIDDEN = "OmniFund does not let you see this"
-SILENT = "This app cannot look up your sign-in right now"
-UNFINISHED = "This sign-in cannot be finished"
+FORBIDDEN = "You don't have permission to view this"
+SILENT = "This app can't load your session right now"
+UNFINISHED = "This sign-in can't be completed"
 
 SIDES = {
-    DENIED: "Your decision",
-    START_AGAIN: "OmniFund's side",
-    MISCONFIGURED: "Our side",
-    UNAVAILABLE: "OmniFund's side",
-    TOO_SLOW: "OmniFund's side",
-    NONSENSE: "OmniFund's side",
-    FORBIDDEN: "OmniFund's side",
-    SILENT: "Our side",
-    UNFINISHED: "Your browser's side",
+    DENIED: "Your choice",
+    START_AGAIN: "At OmniFund",
+    MISCONFIGURED: "In this app",
+    UNAVAILABLE: "At OmniFund",
+    TOO_SLOW: "At OmniFund",
+    NONSENSE: "At OmniFund",
+    FORBIDDEN: "At OmniFund",
+    SILENT: "In this app",
+    UNFINISHED: "In your browser",
 }
 
 SIGN_IN = {
@@ -120,8 +120,8 @@ def test_a_sign_in_that_fails(page: Page, stack: Stack, card: str, headline: str
     expect_outcome(page, card, headline)
     # The failure explains itself once; then it can be looked at, and a real sign-in works.
     reference = page.locator(".reference code").inner_text()
-    page.get_by_role("link", name="See the conversation").first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("What was said")
+    page.get_by_role("link", name="View the recording").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Inspector")
     expect(page.get_by_role("region", name="Sign-in")).to_contain_text(reference)
     expect(page.get_by_role("note")).to_be_visible()
     expect(page.get_by_role("complementary", name="Failure lab")).to_have_count(0)
@@ -158,8 +158,8 @@ def test_five_tabs_cost_one_refresh(page: Page, stack: Stack) -> None:
     connect(page, stack)
     press(page, "five_tabs")
     expect_outcome(page, "five_tabs", "Five tabs as the token expires")
-    expect(page.get_by_text("5 of 5 answered with your customers.")).to_contain_text(
-        "OmniFund was asked for new tokens once.", timeout=20_000
+    expect(page.get_by_text("5 of 5 requests returned your customers.")).to_contain_text(
+        "Refresh requests sent to OmniFund: 1.", timeout=20_000
     )
 
 

@@ -11,14 +11,14 @@ from tests.support.stack import Stack
 def test_a_fault_is_switched_on_and_off_by_its_buttons(page: Page, stack: Stack) -> None:
     """Browsers send `Origin: null` from these pages: their Referrer-Policy is no-referrer."""
     page.goto(f"{stack.omnifund_url}/faults")
-    switched_on = page.locator("section", has_text="Switched on")
+    switched_on = page.locator("section", has_text="Enabled")
     page.get_by_role("button", name="This browser, once: api_500").click()
     expect(switched_on).to_contain_text("api_500 for one browser, once")
-    page.get_by_role("button", name="Everybody, until cleared: token_503").click()
-    expect(switched_on).to_contain_text("token_503 for everybody, until it is cleared")
-    page.get_by_role("button", name="Switch off token_503").click()
+    page.get_by_role("button", name="All requests, until cleared: token_503").click()
+    expect(switched_on).to_contain_text("token_503 for all requests, until cleared")
+    page.get_by_role("button", name="Disable token_503").click()
     expect(switched_on).not_to_contain_text("token_503")
-    page.get_by_role("button", name="Switch off api_500").click()
+    page.get_by_role("button", name="Disable api_500").click()
     expect(switched_on).to_have_count(0)
 
 

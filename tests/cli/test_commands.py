@@ -200,19 +200,19 @@ def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
     assert second["refresh_token"] != first["refresh_token"]
     used = terminal.type("token", "--refresh", stdin=stdin)
     assert (used.returncode, used.stdout) == (1, "")
-    assert "does not accept" in used.stderr
+    assert "OmniFund rejected" in used.stderr
     assert first["refresh_token"] not in used.stderr
 
 
 @pytest.mark.parametrize(
     ("stdin", "variables", "words"),
     [
-        (f"{MERCHANT}\nwrong-canary\n", {}, "does not accept these credentials"),
+        (f"{MERCHANT}\nwrong-canary\n", {}, "rejected these credentials"),
         (f"{MERCHANT}\n", {}, "Password is missing"),
         ("", {}, "Username is missing"),
         (f"{MERCHANT}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
         (f"{MERCHANT}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
-        (f"{MERCHANT}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "cannot be reached"),
+        (f"{MERCHANT}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "is unavailable"),
     ],
 )
 def test_what_goes_wrong_is_one_plain_sentence(

@@ -213,7 +213,7 @@ class TestTrouble:
                 assert client.keys("omnifund:{*") == []
             assert merchant.get("/session").json() == {"signed_in": False}
             merchant.sign_in()
-            assert "You were asked to sign in again" in merchant.get("/dashboard").text
+            assert "You had to sign in again" in merchant.get("/dashboard").text
 
     def test_a_rejected_refresh_is_not_believed_when_somebody_else_has_refreshed(
         self, redis_url: str

@@ -181,7 +181,7 @@ def test_a_misconfigured_client_keeps_sessions_and_says_so(stack: Stack) -> None
         developer.submit(form_to(developer.get(path), path + "/deactivate"))
     answer = person.get(callback)
     assert answer.status_code == 502
-    assert "not set up correctly" in answer.text
+    assert "configured correctly for OmniFund" in answer.text
     assert "invalid_client" in answer.text
     assert person.status()["signed_in"] is True
 

@@ -98,7 +98,7 @@ def test_a_revoked_connection_ends_in_one_sign_in_that_returns_to_the_same_page(
     with redis.Redis.from_url(stack.redis_url) as client:
         assert client.keys("omnifund:{*") == []
     assert person.sign_in("/customers?page=2").headers["Location"] == "/customers?page=2"
-    assert "You were asked to sign in again" in person.get("/dashboard").text
+    assert "You had to sign in again" in person.get("/dashboard").text
 
 
 def test_after_a_sign_out_nothing_comes_back(stack: Stack, person: Person) -> None:

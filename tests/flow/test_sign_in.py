@@ -149,7 +149,7 @@ def test_a_denial_is_explained_and_changes_nothing_else(person: Person) -> None:
     assert query_of(callback)["error"] == "access_denied"
     answer = person.get(callback)
     assert answer.status_code == 403
-    assert "You declined the connection" in answer.text
+    assert "You denied access" in answer.text
     assert "/login" in answer.text
     assert person.status() == before
     # The state is used up: a code that somebody adds later opens nothing.
@@ -195,7 +195,7 @@ def test_an_attempt_is_good_for_ten_minutes(stack: Stack, person: Person) -> Non
     stack.clock.advance(601)
     answer = person.get(callback)
     assert answer.status_code == 400
-    assert "cannot be finished" in answer.text
+    assert "be completed" in answer.text
 
 
 def test_two_tabs_finish_in_either_order_and_the_last_one_wins(person: Person) -> None:
@@ -282,7 +282,7 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
         "/login/password", "/login/password", username=username, password=password
     )
     assert answer.status_code == 401
-    assert "OmniFund does not know this username and password." in answer.text
+    assert "Incorrect username or password." in answer.text
     assert password not in answer.text
     assert person.status() == {"signed_in": False}
 

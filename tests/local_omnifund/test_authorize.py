@@ -258,7 +258,7 @@ def test_another_account_can_be_used_for_the_same_request(site: Site, visitor: V
 @pytest.mark.parametrize(
     ("changes", "status", "sentence"),
     [
-        ({"client_id": ""}, 400, "the client_id is missing"),
+        ({"client_id": ""}, 400, "The request has no client_id"),
         ({"client_id": "9_unknown"}, 404, "No active OAuth client has this client_id."),
         ({"client_id": "no-underscore"}, 404, "No active OAuth client has this client_id."),
         ({"client_id": "1_ü\0"}, 404, "No active OAuth client has this client_id."),

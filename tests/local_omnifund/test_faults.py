@@ -213,7 +213,7 @@ def test_a_fault_for_one_browser_is_switched_on_its_page(site: Site, visitor: Vi
     assert "code" in query_of(other_answer.headers["Location"])
     visitor.sign_in()
     consent = visitor.get("/oauth/v2/auth", site.authorize_parameters())
-    assert "Switched on for this sign-in: deny." in consent.text
+    assert "Faults enabled for this sign-in: deny." in consent.text
     assert "error" in query_of(visitor.decide(site.authorize_parameters()).headers["Location"])
 
 
@@ -348,7 +348,7 @@ def test_all_of_it_can_be_switched_off(site_without_faults: Site) -> None:
     with site.visitor() as visitor:
         for path in ("/faults", "/faults.json", "/faults/last-callback"):
             assert visitor.get(path).status_code == 404
-        assert "Faults on purpose" not in visitor.get("/login").text
+        assert "Fault injection" not in visitor.get("/login").text
     assert site.exchange(site.code()).status_code == 200
     access_token = site.password().json()["access_token"]
     assert site.api("customers", access_token).status_code == 200

@@ -94,7 +94,7 @@ def test_all_problems_are_named_at_once_and_no_value_is_shown() -> None:
     ],
 )
 def test_a_redis_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="REDIS_URL must be an address that begins with"):
+    with pytest.raises(SettingsError, match="REDIS_URL must be a URL that begins with"):
         Settings.from_environment({"REDIS_URL": url})
 
 
@@ -156,7 +156,7 @@ def test_started_directly_on_a_port_in_use_it_names_the_port_and_the_variable(
         _, message = process.communicate(timeout=20)
 
     assert process.returncode == 1
-    assert f"Port {port} is in use. Set LOCAL_OMNIFUND_PORT to another one." in message
+    assert f"Port {port} is in use. Set LOCAL_OMNIFUND_PORT to another port." in message
     assert "Traceback" not in message
 
 
@@ -197,7 +197,7 @@ def test_a_host_that_no_machine_can_have_is_refused(site: Site, host: str) -> No
     for path in ("/", "/login", "/oauth/v2/token", "/api/customers"):
         answer = requests.get(f"{site.url}{path}", headers={"Host": host}, timeout=TIMEOUT)
         assert answer.status_code == 400
-        assert answer.text == "The request could not be understood.\n"
+        assert answer.text == "The request is malformed.\n"
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
 
 
@@ -233,7 +233,7 @@ def test_without_redis_it_is_healthy_but_not_ready(site_without_redis: str) -> N
     assert requests.get(site_without_redis + "/healthz", timeout=TIMEOUT).status_code == 200
     ready = requests.get(site_without_redis + "/readyz", timeout=TIMEOUT)
     assert ready.status_code == 503
-    assert ready.json() == {"status": "unavailable", "reason": "Redis does not answer."}
+    assert ready.json() == {"status": "unavailable", "reason": "Redis does not respond."}
 
 
 def test_without_redis_pages_and_the_api_say_so(site_without_redis: str) -> None:
@@ -243,7 +243,7 @@ def test_without_redis_pages_and_the_api_say_so(site_without_redis: str) -> None
         )
         assert page.status_code == 503
         assert page.headers["Retry-After"] == "5"
-        assert "Local OmniFund cannot reach its Redis right now." in page.text
+        assert "reach its Redis server right now." in page.text
     fields = {"grant_type": "password", "client_id": "1_a", "client_secret": "s"}
     token = requests.post(site_without_redis + "/oauth/v2/token", data=fields, timeout=TIMEOUT)
     assert token.status_code == 503
@@ -286,7 +286,7 @@ def test_an_unknown_address_is_a_page_of_our_own(site: Site) -> None:
     page = requests.get(site.url + "/nothing", timeout=TIMEOUT)
 
     assert page.status_code == 404
-    assert "There is no page at this address." in page.text
+    assert "No page exists at this URL." in page.text
     assert "Local OmniFund" in page.text
 
 

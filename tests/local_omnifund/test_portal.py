@@ -58,7 +58,7 @@ def test_signing_in_without_a_page_in_mind_leads_to_the_portal(merchant: Visitor
 def test_the_login_page_shows_the_demo_account_and_what_this_server_is(visitor: Visitor) -> None:
     page = visitor.get("/login").text
 
-    assert "a stand-in for your laptop, not the real OmniFund" in page
+    assert "a local emulator, not the real OmniFund" in page
     assert "<code>merchant</code>" in page
     assert "<code>local-omnifund-demo</code>" in page
 
@@ -121,7 +121,7 @@ def test_a_new_client_has_an_id_in_omnifunds_form_and_shows_its_secret_once(
     again = merchant.get(path)
     assert f"<code>{client_id}</code>" in again.text
     assert secret not in again.text
-    assert "cannot be shown again" in again.text
+    assert "can't be shown again" in again.text
     assert secret not in merchant.get(API_ACCESS).text
 
 
@@ -177,21 +177,21 @@ def test_a_client_made_in_the_portal_signs_a_merchant_in(site: Site, merchant: V
         ("a\0b", "https://a.test/", "Give the client a name."),
         ("x" * 81, "https://a.test/", "up to 80 characters"),
         ("A", "\n".join(f"https://a.test/{n}" for n in range(21)), "up to 20 Allowed"),
-        ("A", "/callback", "must be an absolute address"),
-        ("A", "my.domain.com/callback", "must be an absolute address"),
-        ("A", "ftp://a.test/", "must be an absolute address"),
-        ("A", "javascript:alert(1)", "must be an absolute address"),
-        ("A", "https://", "must be an absolute address"),
-        ("A", "https:///path", "must be an absolute address"),
+        ("A", "/callback", "must be an absolute URL"),
+        ("A", "my.domain.com/callback", "must be an absolute URL"),
+        ("A", "ftp://a.test/", "must be an absolute URL"),
+        ("A", "javascript:alert(1)", "must be an absolute URL"),
+        ("A", "https://", "must be an absolute URL"),
+        ("A", "https:///path", "must be an absolute URL"),
         ("A", "https://a.test/#frag", "must not have a fragment"),
         ("A", "https://a.test/#", "must not have a fragment"),
-        ("A", "https://user:pass@a.test/", "must not hold a user name"),
+        ("A", "https://user:pass@a.test/", "must not contain a username"),
         ("A", "https://a.test/a b", "visible ASCII"),
         ("A", "https://a.test\\@b.test/", "no backslash"),
         ("A", "https://ä.test/", "visible ASCII"),
-        ("A", "https://a.test:99999/", "not a valid address"),
+        ("A", "https://a.test:99999/", "not a valid URL"),
         ("A", "https://a.test:0/", "port is not valid"),
-        ("A", "https://[::1/", "not a valid address"),
+        ("A", "https://[::1/", "not a valid URL"),
         ("A", "https://a.test/" + "x" * 2000, "longer than 2000"),
     ],
 )
@@ -255,7 +255,7 @@ def test_another_merchants_client_is_out_of_reach(site: Site, merchant: Visitor)
         for action in (path, path + "/deactivate", path + "/reactivate"):
             assert other.post(action, form.fields).status_code == 404
         assert path not in other.get(API_ACCESS).text
-    assert "You have no OAuth client yet." not in merchant.get(API_ACCESS).text
+    assert "You have no OAuth clients yet." not in merchant.get(API_ACCESS).text
 
 
 def test_the_listings_are_paged(merchant: Visitor) -> None:

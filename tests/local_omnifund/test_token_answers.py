@@ -149,4 +149,4 @@ def test_other_methods_are_refused_with_a_page(site: Site, method: str) -> None:
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET, POST"
     assert answer.headers["Content-Type"].startswith("text/html")
-    assert "This address does not take requests of this kind." in answer.text
+    assert "accept this HTTP method." in answer.text

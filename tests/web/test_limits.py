@@ -25,7 +25,7 @@ def until_refused(client: FlaskClient, path: str, address: str, most: int) -> in
         answer = client.get(path, headers={"X-Forwarded-For": address})
         if answer.status_code == 429:
             assert 0 < int(answer.headers["Retry-After"]) <= 60
-            assert b"Too many tries" in answer.data
+            assert b"Too many requests" in answer.data
             return number
     raise AssertionError("never refused")
 
