@@ -60,8 +60,8 @@ _FAILED: Final = b"failed"
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,128}")
 _CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.11, without the space
 _ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# An allow list: one leading slash, then nothing that any URL parser reads as the start of a host,
-# as an escaped one, or as a control character. Browsers drop tabs and newlines, and read "\" as "/".
+# An allow list: one leading slash, then nothing that a URL parser reads as the start of a host, as
+# an escaped one, or as a control character. Browsers drop tabs and newlines, and read "\" as "/".
 _SEGMENT: Final = r"[A-Za-z0-9_~%-][A-Za-z0-9._~%@:+,=&;!$'()*-]*"
 _NEXT: Final = re.compile(
     rf"/(?:(?!%){_SEGMENT}(?:/{_SEGMENT})*/?)?(?:\?[A-Za-z0-9._~%@:+,=&;!$'()*/?\[\]-]*)?"
