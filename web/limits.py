@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from flask import Flask, request
-from omnifund.encryption import fingerprint
 from werkzeug.exceptions import TooManyRequests
 
+from omnifund.encryption import fingerprint
 from omnifund.errors import StoreUnavailable
 from omnifund.store import Store
 
