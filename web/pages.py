@@ -10,7 +10,14 @@ from typing import Any, Final, Literal
 from flask import Blueprint, Flask, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund.errors import ClientMisconfigured, InvalidResponse, Unavailable
+from omnifund.api import Page
+from omnifund.errors import (
+    ClientMisconfigured,
+    InvalidFilter,
+    InvalidResponse,
+    RefreshRejected,
+    Unavailable,
+)
 from omnifund.token import Token
 from web import auth
 from web.auth import Connection, signed_in_only
@@ -51,15 +58,14 @@ def dashboard(connection: Connection) -> str:
 
 @blueprint.get("/customers")
 @signed_in_only
-def customers(connection: Connection) -> str:
+def customers(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's customers."""
     filters = _filters(CUSTOMER_FILTERS)
-    result = omnifund().api.customers(
-        connection.id, _given(filters), page=_page_number(), stored=connection.stored
-    )
-    return render_template(
+    return _listing(
         "customers.html",
-        result=result,
+        lambda page: omnifund().api.customers(
+            connection.id, _given(filters), page=page, stored=connection.stored
+        ),
         filters=filters,
         page_url=_pager("pages.customers", _given(filters)),
     )
@@ -67,23 +73,19 @@ def customers(connection: Connection) -> str:
 
 @blueprint.get("/transactions")
 @signed_in_only
-def transactions(connection: Connection) -> str:
+def transactions(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's processed or scheduled transactions."""
     kind: Literal["history", "pending"] = (
         "pending" if request.args.get("kind") == "pending" else "history"
     )
     filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
     given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
-    result = omnifund().api.transactions(
-        connection.id,
-        kind,
-        [*given, *_date_filters(filters["from"], filters["to"])],
-        page=_page_number(),
-        stored=connection.stored,
-    )
-    return render_template(
+    given += _date_filters(filters["from"], filters["to"])
+    return _listing(
         "transactions.html",
-        result=result,
+        lambda page: omnifund().api.transactions(
+            connection.id, kind, given, page=page, stored=connection.stored
+        ),
         filters=filters,
         kind=kind,
         page_url=_pager("pages.transactions", [("kind", kind), *_given(filters)]),
@@ -97,8 +99,11 @@ def refresh(connection: Connection) -> BaseResponse:
     """Refresh now (manual, "Refreshing an Access Token")."""
     # Here and not before: a visitor who is not signed in has no CSRF token and nothing to lose.
     check_csrf()
-    omnifund().refresh(connection.id, connection.stored)
-    flash("refreshed")
+    try:
+        omnifund().refresh(connection.id, connection.stored)
+        flash("refreshed")
+    except RefreshRejected:
+        flash("not_refreshed")
     return redirect(url_for("pages.dashboard"), code=303)
 
 
@@ -165,7 +170,17 @@ def masked(secret: str) -> str:
     return f"••••••••{secret[-4:]}" if len(secret) >= 32 else "••••••••"
 
 
-# --- query strings ---------------------------------------------------------------------------
+# --- lists -----------------------------------------------------------------------------------
+
+
+def _listing(template: str, fetch: Callable[[int], Page[Any]], **values: Any) -> tuple[str, int]:
+    """Return a page of a list; with a search that OmniFund does not understand, the form again."""
+    try:
+        result, status = fetch(_page_number()), 200
+    except InvalidFilter:
+        result, status = Page[Any]((), None, 1, None, None, None), 400
+    page = render_template(template, result=result, is_invalid=status == 400, **values)
+    return page, status
 
 
 def _filters(names: tuple[str, ...]) -> dict[str, str]:

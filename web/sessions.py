@@ -163,7 +163,7 @@ class RedisSessions(ServerSideSessionInterface):
 
     # --- Flask's interface ---------------------------------------------------------------------
 
-    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # type: ignore[override]  # Flask's own return type
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
         """Return the merchant's session, or the visitor's."""
         session = MerchantSession()
         if request.path.startswith(NO_SESSION):
@@ -179,7 +179,7 @@ class RedisSessions(ServerSideSessionInterface):
             dict.update(session, self._visitors.open_session(app, request) or {})
         return session
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # type: ignore[override]  # as above
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookies, and write the session if it has changed."""
         session = cast(MerchantSession, session)
         name, attributes = self.get_cookie_name(app), self._cookie_attributes(app)
