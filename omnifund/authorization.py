@@ -24,16 +24,8 @@ from enum import Enum
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.errors import (
-    AccessDenied,
-    AuthorizationErrorResponse,
-    InvalidAuthorizationResponse,
-    InvalidState,
-    OmniFundUnavailable,
-    OwnerMismatch,
-    StoreUnavailable,
-)
 from omnifund.store import Command, RedisStore
 
 PENDING_SECONDS: Final = 600
@@ -136,7 +128,7 @@ def require_state(parameters: Parameters) -> str:
     """The callback has exactly one well-formed state (RFC 6749 §4.1.2)."""
     states = _values(parameters, "state")
     if len(states) != 1 or _STATE.fullmatch(states[0]) is None:
-        raise InvalidState("the callback has no usable state")
+        raise errors.InvalidState("the callback has no usable state")
     return states[0]
 
 
@@ -146,7 +138,7 @@ def require_own_request(sealed: str | None, state: str, cipher: Cipher) -> Autho
     ``sealed``: the value of the cookie that carries the request for ``state``, if there is one.
     """
     if sealed is None:
-        raise InvalidState("no authorization request of this browser has this state")
+        raise errors.InvalidState("no authorization request of this browser has this state")
     try:
         if len(sealed) > _MAX_COOKIE_LENGTH:
             raise Unreadable
@@ -155,32 +147,32 @@ def require_own_request(sealed: str | None, state: str, cipher: Cipher) -> Autho
         facts = json.loads(cipher.open(packed, secret=state, name="attempt"))
         code_verifier, next_path, started_at, owner = facts
     except (Unreadable, binascii.Error, ValueError):
-        raise InvalidState("the authorization request cannot be read") from None
+        raise errors.InvalidState("the authorization request cannot be read") from None
     return AuthorizationRequest(state, code_verifier, next_path, started_at, owner)
 
 
 def require_recent(request: AuthorizationRequest, *, now: float) -> None:
     """The authorization request is at most ten minutes old (RFC 9700 §2.1)."""
     if not -CLOCK_SKEW_SECONDS <= now - request.started_at <= PENDING_SECONDS:
-        raise InvalidState("the authorization request has expired")
+        raise errors.InvalidState("the authorization request has expired")
 
 
 def require_owner(request: AuthorizationRequest, owner: str) -> None:
     """The user who started the request is the one who completes it (RFC 9700 §4.7)."""
     if request.owner != owner:
-        raise OwnerMismatch("another user started this authorization request")
+        raise errors.OwnerMismatch("another user started this authorization request")
 
 
 def require_no_repetition(parameters: Parameters) -> None:
     """No parameter is repeated (RFC 6749 §3.1)."""
     if any(len(_values(parameters, name)) > 1 for name in ("code", "error", "iss")):
-        raise InvalidAuthorizationResponse("a parameter of the callback is repeated")
+        raise errors.InvalidAuthorizationResponse("a parameter of the callback is repeated")
 
 
 def require_issuer(parameters: Parameters, issuer: str) -> None:
     """The iss parameter, if present, matches this OmniFund (RFC 9207 §2.4)."""
     if any(value != issuer for value in _values(parameters, "iss")):
-        raise InvalidAuthorizationResponse("the callback's iss isn't this OmniFund")
+        raise errors.InvalidAuthorizationResponse("the callback's iss isn't this OmniFund")
 
 
 def require_code(parameters: Parameters, request: AuthorizationRequest) -> AuthorizationCode:
@@ -189,16 +181,16 @@ def require_code(parameters: Parameters, request: AuthorizationRequest) -> Autho
     Raises ``InvalidAuthorizationResponse``, ``AccessDenied``, ``AuthorizationErrorResponse``, or,
     when OmniFund reports that it cannot respond now, ``OmniFundUnavailable``.
     """
-    codes, errors = _values(parameters, "code"), _values(parameters, "error")
-    if codes and errors:
-        raise InvalidAuthorizationResponse("the callback has both a code and an error")
+    codes, refusals = _values(parameters, "code"), _values(parameters, "error")
+    if codes and refusals:
+        raise errors.InvalidAuthorizationResponse("the callback has both a code and an error")
     if _values(parameters, "access_token") or _values(parameters, "id_token"):
         # response_type is `code`, so no token was requested.
-        raise InvalidAuthorizationResponse("the callback has a token in its query")
-    if errors:
-        raise _error_response(errors[0])
+        raise errors.InvalidAuthorizationResponse("the callback has a token in its query")
+    if refusals:
+        raise _error_response(refusals[0])
     if not codes or len(codes[0]) > MAX_CODE_LENGTH or _CODE.fullmatch(codes[0]) is None:
-        raise InvalidAuthorizationResponse("the callback has no usable code")
+        raise errors.InvalidAuthorizationResponse("the callback has no usable code")
     return AuthorizationCode(codes[0], request)
 
 
@@ -214,12 +206,12 @@ def read_authorization_response(
     return require_code(parameters, request)
 
 
-def _error_response(error: str) -> AuthorizationErrorResponse | OmniFundUnavailable:
+def _error_response(error: str) -> errors.AuthorizationErrorResponse | errors.OmniFundUnavailable:
     if error == "access_denied":
-        return AccessDenied(error)
+        return errors.AccessDenied(error)
     if error in ("temporarily_unavailable", "server_error"):
-        return OmniFundUnavailable("OmniFund reports that it cannot respond now")
-    return AuthorizationErrorResponse(error if _ERROR_CODE.fullmatch(error) else None)
+        return errors.OmniFundUnavailable("OmniFund reports that it cannot respond now")
+    return errors.AuthorizationErrorResponse(error if _ERROR_CODE.fullmatch(error) else None)
 
 
 def _values(parameters: Parameters, name: str) -> list[str]:
@@ -309,7 +301,7 @@ class PendingRequests:
             return self._wait(request, keys[0], holders[0])
         if any(holder != mine for holder in holders):
             self.fail(request)
-            raise InvalidState("the authorization code has been used")
+            raise errors.InvalidState("the authorization code has been used")
         return Claim.WON, None
 
     def _wait(
@@ -337,7 +329,7 @@ class PendingRequests:
 
     def fail(self, request: AuthorizationRequest) -> None:
         """Tell callbacks that wait for this request that its sign-in has failed."""
-        with suppress(StoreUnavailable):  # They wait until their limit instead.
+        with suppress(errors.StoreUnavailable):  # They wait until their limit instead.
             self._store.execute(("SET", _key("attempt", request.state), _FAILED, "XX", "KEEPTTL"))
 
     def complete_command(self, request: AuthorizationRequest, connection_id: str) -> Command:

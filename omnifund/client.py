@@ -14,30 +14,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypedDict
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from omnifund import authorization, errors
 from omnifund.api import API
-from omnifund.authorization import (
-    AuthorizationCode,
-    AuthorizationRequest,
-    Claim,
-    PendingRequests,
-    new_code_verifier,
-    new_state,
-    parse_query,
-    read_authorization_response,
-    require_state,
-    safe_next,
-)
+from omnifund.authorization import AuthorizationCode, AuthorizationRequest, Claim, PendingRequests
 from omnifund.encryption import Cipher, fingerprint
-from omnifund.errors import (
-    AccessDenied,
-    AuthorizationErrorResponse,
-    InvalidState,
-    OmniFundError,
-    StoreUnavailable,
-)
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
@@ -52,16 +35,8 @@ SIGN_IN_SECONDS: Final = 12 * 3600
 MIN_SECRET_KEY_LENGTH: Final = 32
 
 
-class Cookie(TypedDict):
-    """Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser deletes the cookie."""
-
-    key: str
-    value: str
-    max_age: int | None
-    path: str
-    secure: bool
-    httponly: bool
-    samesite: Literal["lax"]
+Cookie = dict[str, Any]
+"""Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser deletes the cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +142,8 @@ class OmniFund:
         here. ``owner``: the ID of the host application's own signed-in user, if it has users.
         """
         request = AuthorizationRequest(
-            state=new_state(),
-            code_verifier=new_code_verifier() if self._pkce else "",
+            state=authorization.new_state(),
+            code_verifier=authorization.new_code_verifier() if self._pkce else "",
             next=self.safe_next(next) or self._default_next,
             started_at=self.clock(),
             owner=owner,
@@ -204,25 +179,25 @@ class OmniFund:
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
         try:
-            parameters = parse_query(query_string)
-            request = self._pending.find(
-                require_state(parameters), cookies, now=self.clock(), owner=owner
-            )
+            parameters = authorization.parse_query(query_string)
+            state = authorization.require_state(parameters)
+            request = self._pending.find(state, cookies, now=self.clock(), owner=owner)
             code, refusal = self._read(parameters, request)
             claim, connection_id = self._pending.claim(request, code)
             if claim is Claim.COMPLETED and connection_id is not None:
                 return self._repeated(connection_id, current)
             if claim is Claim.LOST:
-                raise InvalidState("the authorization request has been used")
+                raise errors.InvalidState("the authorization request has been used")
             token = self._exchange(request, code, refusal)
-        except OmniFundError as error:
+        except errors.OmniFundError as error:
             self._note_failure(error, "authorization_code")
             raise
-        connection_id = new_connection_id()
-        complete = self._pending.complete_command(request, connection_id)
-        self._save(connection_id, token, [complete, *also(connection_id)])
-        self._note_success(connection_id, "authorization_code")
-        self._replace(current, also_delete)
+
+        def complete(connection_id: str) -> Sequence[Command]:
+            done = self._pending.complete_command(request, connection_id)
+            return [done, *also(connection_id)]
+
+        connection_id = self._connect("authorization_code", token, complete, current, also_delete)
         return SignIn(connection_id, request.next)
 
     def sign_in_with_password(
@@ -242,18 +217,15 @@ class OmniFund:
         """
         try:
             token = self.oauth.password(username, password)
-        except OmniFundError as error:
+        except errors.OmniFundError as error:
             self._note_failure(error, "password")
             raise
-        connection_id = new_connection_id()
-        self._save(connection_id, token, also(connection_id))
-        self._note_success(connection_id, "password")
-        self._replace(current, also_delete)
+        connection_id = self._connect("password", token, also, current, also_delete)
         return SignIn(connection_id, self.safe_next(next) or self._default_next)
 
     def safe_next(self, value: str | None) -> str | None:
         """Return ``value`` if a sign-in may lead there, else ``None``."""
-        return safe_next(value, never=self._never_next)
+        return authorization.safe_next(value, never=self._never_next)
 
     def surplus_cookies(self, cookies: Mapping[str, str], *, room_for: int = 0) -> list[Cookie]:
         """Return what makes the browser delete its oldest pending requests, beyond the limit.
@@ -284,23 +256,25 @@ class OmniFund:
     # --- steps -------------------------------------------------------------------------------
 
     def _read(
-        self, parameters: Sequence[tuple[str, str]], request: AuthorizationRequest
-    ) -> tuple[AuthorizationCode | None, OmniFundError | None]:
+        self, parameters: authorization.Parameters, request: AuthorizationRequest
+    ) -> tuple[AuthorizationCode | None, errors.OmniFundError | None]:
         """Return the code, or why there is none: the state is used up in both cases."""
         try:
-            return read_authorization_response(parameters, request, issuer=self.oauth.issuer), None
-        except OmniFundError as refusal:
+            issuer = self.oauth.issuer
+            code = authorization.read_authorization_response(parameters, request, issuer=issuer)
+        except errors.OmniFundError as refusal:
             return None, refusal
+        return code, None
 
     def _exchange(
         self,
         request: AuthorizationRequest,
         code: AuthorizationCode | None,
-        refusal: OmniFundError | None,
+        refusal: errors.OmniFundError | None,
     ) -> Token:
         try:
             if code is None:
-                raise refusal or InvalidState("the callback has no code")
+                raise refusal or errors.InvalidState("the callback has no code")
             return self.oauth.exchange_code(code)
         except BaseException:
             self._pending.fail(request)
@@ -313,22 +287,27 @@ class OmniFund:
         self.on_event(Event.SIGN_IN_REPEATED)
         return SignIn(connection_id, self._default_next, is_new=False)
 
-    def _save(self, connection_id: str, token: Token, more: Sequence[Command]) -> None:
+    def _connect(
+        self,
+        flow: str,
+        token: Token,
+        also: Callable[[str], Sequence[Command]],
+        current: str | None,
+        also_delete: Sequence[Command],
+    ) -> str:
+        """Store ``token`` as a new connection; then delete the one that it replaces."""
+        connection_id = secrets.token_urlsafe(32)
         save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)
-        self.store.execute(save, *more)
-
-    def _replace(self, current: str | None, also_delete: Sequence[Command]) -> None:
-        """Delete the connection that a new one replaces, once the new one is stored."""
-        # The new sign-in stands even if this fails: the old record ends with its own lifetime.
-        if current is not None:
-            with suppress(StoreUnavailable):
-                self.disconnect(current, also_delete)
-
-    def _note_success(self, connection_id: str, flow: str) -> None:
+        self.store.execute(save, *also(connection_id))
         session = fingerprint(connection_id)
         self.on_event(Event.SIGN_IN_SUCCEEDED, workflow=flow, session=session)
+        if current is not None:
+            # The new sign-in stands even if this fails: the old record has a lifetime of its own.
+            with suppress(errors.StoreUnavailable):
+                self.disconnect(current, also_delete)
+        return connection_id
 
-    def _note_failure(self, error: OmniFundError, flow: str) -> None:
+    def _note_failure(self, error: errors.OmniFundError, flow: str) -> None:
         event = next(event for kind, event in _FAILURES if isinstance(error, kind))
         self.on_event(event, workflow=flow, reason=type(error).__name__)
 
@@ -344,14 +323,9 @@ class OmniFund:
         }
 
 
-_FAILURES: Final[tuple[tuple[type[OmniFundError], Event], ...]] = (
-    (InvalidState, Event.SIGN_IN_INVALID),
-    (AccessDenied, Event.SIGN_IN_DENIED),
-    (AuthorizationErrorResponse, Event.SIGN_IN_REFUSED),
-    (OmniFundError, Event.SIGN_IN_FAILED),
+_FAILURES: Final[tuple[tuple[type[errors.OmniFundError], Event], ...]] = (
+    (errors.InvalidState, Event.SIGN_IN_INVALID),
+    (errors.AccessDenied, Event.SIGN_IN_DENIED),
+    (errors.AuthorizationErrorResponse, Event.SIGN_IN_REFUSED),
+    (errors.OmniFundError, Event.SIGN_IN_FAILED),
 )
-
-
-def new_connection_id() -> str:
-    """Return 256 random bits."""
-    return secrets.token_urlsafe(32)

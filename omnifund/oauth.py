@@ -19,15 +19,8 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 
+from omnifund import errors
 from omnifund.authorization import AuthorizationCode, AuthorizationRequest
-from omnifund.errors import (
-    ClientMisconfigured,
-    InvalidGrant,
-    InvalidResponse,
-    OmniFundError,
-    OmniFundTimeout,
-    OmniFundUnavailable,
-)
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object, short_code
 from omnifund.token import Token
@@ -115,9 +108,9 @@ class OAuthClient:
         outcome = "granted"
         try:
             return self._fetch(grant_type, parameters)
-        except OmniFundError as error:
+        except errors.OmniFundError as error:
             outcome = type(error).__name__
-            if isinstance(error, OmniFundTimeout) or getattr(error, "sent", False):
+            if isinstance(error, errors.OmniFundTimeout) or getattr(error, "sent", False):
                 self._on_event(Event.TOKEN_AMBIGUOUS, grant=grant_type)
             raise
         finally:
@@ -135,7 +128,9 @@ class OAuthClient:
             raise _error_response(error.error) from None
         except (AuthlibBaseError, TypeError, ValueError, ArithmeticError):
             # `from None`: the library's texts may quote the request, secrets included.
-            raise InvalidResponse("OmniFund's token response cannot be interpreted") from None
+            raise errors.InvalidResponse(
+                "the token response cannot be interpreted"
+            ) from None
         return payload
 
     def _client(self) -> OAuth2Client:
@@ -176,19 +171,19 @@ def require_consistent_status(response: Response) -> Mapping[str, Any]:
     refused = 400 <= response.status < 500 and isinstance(payload.get("error"), str)
     if granted or refused:
         return payload
-    raise InvalidResponse("the token response is neither a valid token nor a valid error")
+    raise errors.InvalidResponse("the token response is neither a valid token nor a valid error")
 
 
-def _error_response(error: object) -> OmniFundError:
+def _error_response(error: object) -> errors.OmniFundError:
     """Map an error response of the token endpoint (RFC 6749 §5.2)."""
     code = short_code(error)
     if code == "invalid_grant":
-        return InvalidGrant("OmniFund rejected this grant")
+        return errors.InvalidGrant("OmniFund rejected this grant")
     if code in _MISCONFIGURED:
-        return ClientMisconfigured(code)
+        return errors.ClientMisconfigured(code)
     if code in ("temporarily_unavailable", "server_error"):
-        return OmniFundUnavailable("OmniFund reports that it cannot respond now")
-    return InvalidResponse("OmniFund returned an error that this app does not know")
+        return errors.OmniFundUnavailable("OmniFund reports that it cannot respond now")
+    return errors.InvalidResponse("OmniFund returned an error that this app does not know")
 
 
 class _TokenEndpoint:

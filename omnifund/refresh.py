@@ -16,20 +16,8 @@ from typing import Final
 
 import msgspec
 
+from omnifund import errors
 from omnifund.encryption import fingerprint
-from omnifund.errors import (
-    ClientMisconfigured,
-    InvalidGrant,
-    InvalidResponse,
-    OmniFundError,
-    OmniFundTimeout,
-    OmniFundUnavailable,
-    ReauthorizationRequired,
-    RefreshInProgress,
-    RefreshRejected,
-    StoreUnavailable,
-    Unavailable,
-)
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
@@ -99,9 +87,9 @@ class TokenRefresher:
             return stored
         try:
             return self._refresh(connection_id, stored, wait=False)
-        except ReauthorizationRequired:
+        except errors.ReauthorizationRequired:
             raise
-        except OmniFundError:
+        except errors.OmniFundError:
             return stored  # The old access token is still valid.
 
     def refresh(self, connection_id: str, stored: StoredToken) -> StoredToken:
@@ -112,7 +100,7 @@ class TokenRefresher:
         """
         fresh = self._refresh(connection_id, stored)
         if fresh.token.refresh_token is None and fresh.token.generation == stored.token.generation:
-            raise RefreshRejected("OmniFund does not refresh this connection")
+            raise errors.RefreshRejected("OmniFund does not refresh this connection")
         return fresh
 
     def replace_rejected(self, connection_id: str, stored: StoredToken) -> StoredToken:
@@ -122,7 +110,7 @@ class TokenRefresher:
     def _load(self, connection_id: str) -> StoredToken:
         stored = self._tokens.load(connection_id)
         if stored is None:
-            raise ReauthorizationRequired("there is no connection")
+            raise errors.ReauthorizationRequired("there is no connection")
         return stored
 
     def _refresh(
@@ -137,7 +125,7 @@ class TokenRefresher:
         if stale.token.refresh_token is None:
             if works:
                 return stale
-            raise ReauthorizationRequired("the connection has expired")
+            raise errors.ReauthorizationRequired("the connection has expired")
         deadline = self._monotonic() + WAIT_SECONDS
         while True:
             lock = self._tokens.acquire_refresh_lock(connection_id, seconds=self._lock_seconds)
@@ -145,7 +133,7 @@ class TokenRefresher:
                 if lock.acquired:
                     self._tokens.release_refresh_lock(connection_id, lock)
                 if lock.stored is None:
-                    raise ReauthorizationRequired("the connection has ended")
+                    raise errors.ReauthorizationRequired("the connection has ended")
                 return lock.stored
             if lock.acquired:
                 return self._refresh_under_lock(connection_id, stale, lock, works=works)
@@ -154,7 +142,7 @@ class TokenRefresher:
             if not wait:
                 return stale
             if self._monotonic() >= deadline:
-                raise RefreshInProgress("another request is still refreshing this token")
+                raise errors.RefreshInProgress("another request is still refreshing this token")
             self._sleep(_POLL_SECONDS)
 
     def _refresh_under_lock(
@@ -162,15 +150,15 @@ class TokenRefresher:
     ) -> StoredToken:
         try:
             token = self._oauth.refresh(stale.token)
-        except InvalidGrant:
+        except errors.InvalidGrant:
             return self._rejected(connection_id, stale, lock, works=works)
-        except OmniFundError as error:
+        except errors.OmniFundError as error:
             self._note(Event.REFRESH_FAILED, connection_id, reason=type(error).__name__)
-            with suppress(StoreUnavailable):  # The lock ends with its own lifetime instead.
+            with suppress(errors.StoreUnavailable):  # The lock ends with its own lifetime instead.
                 self._tokens.release_refresh_lock(connection_id, lock, _failure(error))
             raise _as_seen(error, works=works) from None
         except BaseException:
-            with suppress(StoreUnavailable):
+            with suppress(errors.StoreUnavailable):
                 self._tokens.release_refresh_lock(connection_id, lock)
             raise
         return self._save(connection_id, stale, token, lock)
@@ -185,7 +173,7 @@ class TokenRefresher:
             try:
                 saved = self._tokens.replace(connection_id, stale, fresh, lock)
                 break
-            except StoreUnavailable:
+            except errors.StoreUnavailable:
                 if self._monotonic() >= deadline:
                     # This request can still be served. The next one needs a new sign-in, because
                     # OmniFund has dropped the old refresh token and the new one was not stored.
@@ -214,7 +202,7 @@ class TokenRefresher:
             self._tokens.release_refresh_lock(connection_id, lock)
             return self._load(connection_id)
         self._note(Event.REFRESH_REJECTED, connection_id)
-        raise ReauthorizationRequired("OmniFund has ended the connection")
+        raise errors.ReauthorizationRequired("OmniFund has ended the connection")
 
     def _note(self, event: Event, connection_id: str, **facts: str) -> None:
         self._on_event(event, handle=fingerprint(connection_id), **facts)
@@ -223,28 +211,32 @@ class TokenRefresher:
 # --- failed refreshes ----------------------------------------------------------------------------
 
 
-def _as_seen(error: OmniFundError, *, works: bool) -> OmniFundError:
+def _as_seen(error: errors.OmniFundError, *, works: bool) -> errors.OmniFundError:
     """Return ``error``, or what it means for the merchant when this client may not refresh."""
     if getattr(error, "code", None) not in _NO_REFRESH:
         return error
     if works:
-        return RefreshRejected("OmniFund does not let this app refresh connections")
-    return ReauthorizationRequired("the connection has expired, and this app may not refresh it")
+        return errors.RefreshRejected("OmniFund does not let this app refresh connections")
+    return errors.ReauthorizationRequired(
+        "the connection has expired and may not be refreshed"
+    )
 
 
-def _failure(error: OmniFundError) -> Failure:
-    asked_for = error.retry_after if isinstance(error, Unavailable) else 0
+def _failure(error: errors.OmniFundError) -> Failure:
+    asked_for = error.retry_after if isinstance(error, errors.Unavailable) else 0
     code = getattr(error, "code", None) or ""
     return Failure(f"{type(error).__name__} {code}", max(FAILURE_PAUSE_SECONDS, asked_for))
 
 
-def _recent_failure(failure: Failure) -> OmniFundError:
+def _recent_failure(failure: Failure) -> errors.OmniFundError:
     """Return the error that the failed refresh raised, with the rest of its pause."""
     kind, _, code = failure.reason.partition(" ")
-    if kind == ClientMisconfigured.__name__:
-        return ClientMisconfigured(code or None)
-    if kind == InvalidResponse.__name__:
-        return InvalidResponse("a refresh has just failed")
-    if kind == OmniFundTimeout.__name__:
-        return OmniFundTimeout("a refresh has just failed", retry_after=failure.seconds)
-    return OmniFundUnavailable("a refresh has just failed", retry_after=failure.seconds, sent=False)
+    if kind == errors.ClientMisconfigured.__name__:
+        return errors.ClientMisconfigured(code or None)
+    if kind == errors.InvalidResponse.__name__:
+        return errors.InvalidResponse("a refresh has just failed")
+    if kind == errors.OmniFundTimeout.__name__:
+        return errors.OmniFundTimeout("a refresh has just failed", retry_after=failure.seconds)
+    return errors.OmniFundUnavailable(
+        "a refresh has just failed", retry_after=failure.seconds, sent=False
+    )
