@@ -34,7 +34,7 @@ PAGE = """<!doctype html>
 {% endif %}
 """
 
-omnifund = OmniFund.build(
+omnifund = OmniFund(
     connect(os.environ["REDIS_URL"]),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
@@ -62,7 +62,7 @@ settings.configure(
 @require_GET
 def login(request: HttpRequest) -> HttpResponse:
     """Send the merchant to OmniFund."""
-    start = omnifund.start(request.COOKIES)
+    start = omnifund.create_authorization_request(request.COOKIES, request.GET.get("next"))
     response = HttpResponseRedirect(start.url)
     for cookie in start.cookies:
         response.set_cookie(**cookie)
@@ -71,50 +71,50 @@ def login(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def callback(request: HttpRequest) -> HttpResponse:
-    """Finish what ``/login`` began."""
-    query = [(name, value) for name, values in request.GET.lists() for value in values]
-    current = request.session.get("handle")
-    done = omnifund.finish(query, request.COOKIES, current=current)
-    # Whatever the session held belongs to whoever was here before; this gives it a new id too.
+    """Complete what ``/login`` started."""
+    sign_in = omnifund.handle_callback(
+        request.META["QUERY_STRING"], request.COOKIES, current=request.session.get("connection")
+    )
+    # The session's data belong to an earlier visitor; this gives the session a new ID too.
     request.session.flush()
     rotate_token(request)
-    request.session["handle"] = done.handle
-    return HttpResponseRedirect(done.next_path)
+    request.session["connection"] = sign_in.connection_id
+    return HttpResponseRedirect(sign_in.next)
 
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """Show the merchant's customers."""
     customers = None
-    if "handle" in request.session:
-        customers = omnifund.api.customers(request.session["handle"]).items
+    if "connection" in request.session:
+        customers = omnifund.api.customers(request.session["connection"]).items
     page = engines["django"].from_string(PAGE)
     return HttpResponse(page.render({"customers": customers}, request))
 
 
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """Forget the token, and the session."""
-    if "handle" in request.session:
-        omnifund.sign_out(request.session["handle"])
+    """Delete the tokens, and the session."""
+    if "connection" in request.session:
+        omnifund.disconnect(request.session["connection"])
     request.session.flush()
     return HttpResponseRedirect("/")
 
 
 class Explain:
-    """Middleware that answers every failure; give each a page in your own words."""
+    """Middleware that responds to every failure; give each a page in your own words."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # Browsers and proxies keep no copy of what is a merchant's own.
+        # Browsers and proxies store no copy of a merchant's data.
         add_never_cache_headers(response)
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Every failure has a name and a status; this one view of Django's calls for each."""
+        """Every failure has a name and a status."""
         if isinstance(error, ReauthorizationRequired):
             # The connection has ended: sign in, once.
             request.session.flush()

@@ -1,7 +1,7 @@
 """A FastAPI app that signs merchants in, with nothing of this project but ``omnifund/``.
 
 ``uvicorn fastapi_app:app``; docs/take-it-with-you.md lists the variables. The endpoints are plain
-functions: FastAPI runs these in threads, where they may wait for OmniFund and hold nobody up.
+functions: FastAPI runs these in threads, where they can wait for OmniFund and block no request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from omnifund.client import SIGN_IN_SECONDS, OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import connect
 
-omnifund = OmniFund.build(
+omnifund = OmniFund(
     connect(os.environ["REDIS_URL"]),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
@@ -40,7 +40,7 @@ app.add_middleware(
 @app.get("/login")
 def login(request: Request) -> Response:
     """Send the merchant to OmniFund."""
-    start = omnifund.start(request.cookies)
+    start = omnifund.create_authorization_request(request.cookies, request.query_params.get("next"))
     response = RedirectResponse(start.url, 302)
     for cookie in start.cookies:
         response.set_cookie(**cookie)
@@ -49,36 +49,36 @@ def login(request: Request) -> Response:
 
 @app.get("/callback")
 def callback(request: Request) -> Response:
-    """Finish what ``/login`` began."""
-    query = request.query_params.multi_items()
-    current = request.session.get("handle")
-    done = omnifund.finish(query, request.cookies, current=current)
-    # Whatever the session held belongs to whoever was here before.
+    """Complete what ``/login`` started."""
+    sign_in = omnifund.handle_callback(
+        request.url.query, request.cookies, current=request.session.get("connection")
+    )
+    # The session's data belong to an earlier visitor.
     request.session.clear()
-    request.session["handle"] = done.handle
-    return RedirectResponse(done.next_path, 303)
+    request.session["connection"] = sign_in.connection_id
+    return RedirectResponse(sign_in.next, 303)
 
 
 @app.get("/")
 def home(request: Request) -> dict[str, object]:
     """Return the names of the merchant's customers."""
-    if "handle" not in request.session:
+    if "connection" not in request.session:
         return {"signed_in": False, "sign_in": "/login"}
-    page = omnifund.api.customers(request.session["handle"])
+    page = omnifund.api.customers(request.session["connection"])
     return {"signed_in": True, "customers": [customer.name for customer in page.items]}
 
 
 def from_this_site(sec_fetch_site: Annotated[str | None, Header()] = None) -> None:
-    """Refuse a form that another site sends; older browsers stop that by ``SameSite`` alone."""
+    """Reject a form that another site sends; in older browsers ``SameSite`` alone prevents that."""
     if sec_fetch_site not in (None, "same-origin", "none"):
         raise HTTPException(403)
 
 
 @app.post("/logout", dependencies=[Depends(from_this_site)])
 def logout(request: Request) -> Response:
-    """Forget the token, and the session."""
-    if "handle" in request.session:
-        omnifund.sign_out(request.session["handle"])
+    """Delete the tokens, and the session."""
+    if "connection" in request.session:
+        omnifund.disconnect(request.session["connection"])
     request.session.clear()
     return RedirectResponse("/", 303)
 
@@ -96,7 +96,7 @@ def explain(request: Request, error: OmniFundError) -> Response:
 async def keep_nothing(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Have browsers and proxies keep no copy of what is a merchant's own."""
+    """Let browsers and proxies store no copy of a merchant's data."""
     response = await call_next(request)
     response.headers["Cache-Control"] = "no-store"
     return response

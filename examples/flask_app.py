@@ -29,7 +29,7 @@ PAGE = """<!doctype html>
 {% endif %}
 """
 
-omnifund = OmniFund.build(
+omnifund = OmniFund(
     connect(os.environ["REDIS_URL"]),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
@@ -42,7 +42,7 @@ app = Flask(__name__)
 app.config.update(
     SECRET_KEY=os.environ["SECRET_KEY"],
     SESSION_COOKIE_SECURE=omnifund.secure_cookies,
-    # Not Strict: the way back from OmniFund begins on another site.
+    # Not Strict: the redirect from OmniFund begins on another site.
     SESSION_COOKIE_SAMESITE="Lax",
 )
 CSRFProtect(app)
@@ -51,7 +51,7 @@ CSRFProtect(app)
 @app.get("/login")
 def login() -> Response:
     """Send the merchant to OmniFund."""
-    start = omnifund.start(request.cookies)
+    start = omnifund.create_authorization_request(request.cookies, request.args.get("next"))
     response = redirect(start.url)
     for cookie in start.cookies:
         response.set_cookie(**cookie)
@@ -60,30 +60,30 @@ def login() -> Response:
 
 @app.get("/callback")
 def callback() -> Response:
-    """Finish what ``/login`` began."""
-    query = list(request.args.items(multi=True))
-    done = omnifund.finish(query, request.cookies, current=session.get("handle"))
-    # Whatever the session held belongs to whoever was here before. If sessions lie on a server,
-    # give this one a new id as well.
+    """Complete what ``/login`` started."""
+    sign_in = omnifund.handle_callback(
+        request.query_string, request.cookies, current=session.get("connection")
+    )
+    # The session's data belong to an earlier visitor. A session on a server needs a new ID too.
     session.clear()
-    session["handle"] = done.handle
-    return redirect(done.next_path, 303)
+    session["connection"] = sign_in.connection_id
+    return redirect(sign_in.next, 303)
 
 
 @app.get("/")
 def home() -> str:
     """Show the merchant's customers."""
     customers = None
-    if "handle" in session:
-        customers = omnifund.api.customers(session["handle"]).items
+    if "connection" in session:
+        customers = omnifund.api.customers(session["connection"]).items
     return render_template_string(PAGE, customers=customers)
 
 
 @app.post("/logout")
 def logout() -> Response:
-    """Forget the token, and the session."""
-    if "handle" in session:
-        omnifund.sign_out(session["handle"])
+    """Delete the tokens, and the session."""
+    if "connection" in session:
+        omnifund.disconnect(session["connection"])
     session.clear()
     return redirect("/", 303)
 
@@ -104,6 +104,6 @@ def explain(error: OmniFundError) -> tuple[dict[str, str], int, dict[str, str]]:
 
 @app.after_request
 def keep_nothing(response: Response) -> Response:
-    """Have browsers and proxies keep no copy of what is a merchant's own."""
+    """Let browsers and proxies store no copy of a merchant's data."""
     response.headers["Cache-Control"] = "no-store"
     return response
