@@ -12,21 +12,20 @@
     ├── ReauthorizationRequired       there is no usable token: the merchant must sign in again
     ├── RefreshRejected               no refresh any more, but the access token still works
     ├── ClientMisconfigured           OmniFund rejects this client's credentials or settings
-    ├── InvalidFilter                 the API rejects a filter or page number (400)
+    ├── InvalidFilter                 the API does not understand a filter (400)
     ├── AccessForbidden               the token is valid, but not for this resource (API 403)
     ├── RecordNotFound                the API has no such record (404)
     ├── Unavailable                   try again later; ``retry_after`` says when
     │   ├── OmniFundUnavailable       OmniFund cannot be reached, or returned 429 or 5xx
     │   ├── OmniFundTimeout           OmniFund did not respond in time; what it did is unknown
-    │   ├── RefreshInProgress         another request is refreshing this token and takes long
+    │   ├── RefreshInProgress         another request's refresh takes longer than one may wait
     │   └── StoreUnavailable          Redis failed, which says nothing about the session
     └── InvalidResponse               OmniFund's response cannot be interpreted
         └── AccessTokenRejected       the API rejects a token that OmniFund has just issued
 
-Each class has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15).
-
-No message contains a secret or text from a server or a query string, except ``code``, which is
-checked to be a short token first.
+Each class has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15). No message
+contains a secret or text from a server or a query string, except ``code``, which is checked to be
+a short token first.
 """
 
 from __future__ import annotations
@@ -41,46 +40,47 @@ class OmniFundError(Exception):
 
 
 class InvalidState(OmniFundError):
-    """This callback completes no authorization request of this browser (RFC 6749 §10.12)."""
+    """RFC 6749 §10.12."""
 
     status = 400
 
 
 class OwnerMismatch(InvalidState):
-    """Another user of the host application started this authorization request."""
+    """RFC 9700 §4.7."""
 
 
 class InvalidAuthorizationResponse(InvalidState):
-    """A parameter is missing, repeated, contradictory, or malformed (RFC 6749 §4.1.2)."""
+    """RFC 6749 §4.1.2."""
 
 
-class AuthorizationErrorResponse(OmniFundError):
-    """An authorization error response (RFC 6749 §4.1.2.1).
-
-    ``code``: the error code, or ``None`` when it is not fit to be shown.
-    """
-
-    status = 400
+class _WithCode(OmniFundError):
+    """``code``: OmniFund's error code, or ``None`` when it is not fit to be shown."""
 
     def __init__(self, code: str | None) -> None:
         self.code = code
-        super().__init__(f"authorization error: {code or 'an unreadable error code'}")
+        super().__init__(f"OmniFund's error code: {code or 'unreadable'}")
+
+
+class AuthorizationErrorResponse(_WithCode):
+    """RFC 6749 §4.1.2.1."""
+
+    status = 400
 
 
 class AccessDenied(AuthorizationErrorResponse):
-    """``access_denied``: the merchant chose Deny."""
+    """RFC 6749 §4.1.2.1, ``access_denied``."""
 
     status = 403
 
 
 class InvalidGrant(OmniFundError):
-    """``invalid_grant`` (RFC 6749 §5.2)."""
+    """RFC 6749 §5.2, ``invalid_grant``."""
 
     status = 400
 
 
 class ReauthorizationRequired(OmniFundError):
-    """The merchant must sign in again; ``reason`` is one of this package's fixed texts."""
+    """``reason``: one of this package's fixed texts."""
 
     status = 401
 
@@ -90,41 +90,31 @@ class ReauthorizationRequired(OmniFundError):
 
 
 class RefreshRejected(OmniFundError):
-    """The tokens cannot be refreshed; the access token is valid until it expires."""
+    """The connection lasts until the access token expires."""
 
     status = 409
 
 
-class ClientMisconfigured(OmniFundError):
-    """``invalid_client`` and its relatives: only the operator can fix it (RFC 6749 §5.2)."""
+class ClientMisconfigured(_WithCode):
+    """RFC 6749 §5.2, ``invalid_client`` and its relatives: only the operator can fix it."""
 
     status = 502
 
-    def __init__(self, code: str | None) -> None:
-        self.code = code
-        super().__init__(f"OmniFund rejected this client: {code or 'an unreadable error code'}")
-
 
 class InvalidFilter(OmniFundError):
-    """OmniFund's API returned 400: it does not understand a filter."""
-
     status = 400
 
 
 class AccessForbidden(OmniFundError):
-    """OmniFund's API returned 403."""
-
     status = 403
 
 
 class RecordNotFound(OmniFundError):
-    """OmniFund's API returned 404."""
-
     status = 404
 
 
 class Unavailable(OmniFundError):
-    """Not now. ``retry_after``: whole seconds after which another try makes sense."""
+    """``retry_after``: whole seconds after which another try makes sense."""
 
     status = 503
 
@@ -134,7 +124,7 @@ class Unavailable(OmniFundError):
 
 
 class OmniFundUnavailable(Unavailable):
-    """No connection, 429, or 5xx. ``sent``: whether OmniFund may have received the request."""
+    """``sent``: whether OmniFund may have received the request."""
 
     def __init__(self, message: str, *, retry_after: int = 5, sent: bool = True) -> None:
         self.sent = sent
@@ -142,24 +132,20 @@ class OmniFundUnavailable(Unavailable):
 
 
 class OmniFundTimeout(Unavailable):
-    """A timeout after the request was sent: OmniFund may or may not have processed it."""
-
     status = 504
 
 
 class RefreshInProgress(Unavailable):
-    """Another request's refresh takes longer than a request may wait."""
+    pass
 
 
 class StoreUnavailable(Unavailable):
-    """Redis refuses, is silent, or has failed over: "the store failed", not "no session"."""
+    pass
 
 
 class InvalidResponse(OmniFundError):
-    """A response with the wrong content type or structure, or cut short."""
-
     status = 502
 
 
 class AccessTokenRejected(InvalidResponse):
-    """OmniFund's API returned 401 again, to an access token that was issued a moment ago."""
+    pass
