@@ -70,7 +70,7 @@ def show(card_id: str) -> BaseResponse | str:
 
 
 def _page(template: str, **values: object) -> BaseResponse | str:
-    if (origin := sign_in.other_loopback_origin()) is not None:
+    if (origin := sign_in.origin_to_move_to()) is not None:
         return redirect(f"{origin}{request.path}?{sign_in.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.

@@ -41,6 +41,10 @@ blueprint = Blueprint("auth", __name__)
 MOVED: Final = "moved"
 """Marks a request that was already redirected to the redirect URI's host, so it never loops."""
 
+# In a visitor's session: a page required signing in; the visitor signed out in this browser.
+_INTERRUPTED: Final = "interrupted"
+_SIGNED_OUT: Final = "signed_out"
+
 
 def init_app(app: Flask) -> None:
     """Add the pages, and the cleaning up of cookies."""
@@ -61,15 +65,20 @@ class Connection:
 
 
 @blueprint.get("/login")
-def login() -> BaseResponse:
+def login() -> BaseResponse | str:
     """Send the merchant to OmniFund (manual, authorization code flow, step 2)."""
     if not _is_navigation():
         abort(400, "A sign-in starts only when a person opens this page.")
-    wanted = request.args.get("next")
-    if (origin := other_loopback_origin()) is not None:
-        next_path = omnifund().safe_next(wanted) or url_for("pages.dashboard")
+    next_path = omnifund().safe_next(request.args.get("next")) or url_for("pages.dashboard")
+    if (origin := origin_to_move_to()) is not None:
         return redirect(f"{origin}{login_url(next_path)}&{MOVED}=1")
-    return start(wanted)
+    if _session().pop(_INTERRUPTED, False):
+        return render_template(
+            "sign_in.html",
+            continue_url=login_url(next_path),
+            has_signed_out=_SIGNED_OUT in _session(),
+        )
+    return start(next_path)
 
 
 @blueprint.get("/callback")
@@ -117,6 +126,7 @@ def logout() -> BaseResponse:
     if connection() is not None:
         check_csrf()
         sign_out()
+        _session()[_SIGNED_OUT] = True
         flash("signed_out")
     return redirect(url_for("pages.landing"), code=303)
 
@@ -156,6 +166,10 @@ def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
 def to_sign_in() -> BaseResponse:
     """Redirect to the sign-in, from which the visitor returns to the current page."""
     here = request.full_path.rstrip("?") if request.method == "GET" else None
+    if request.headers.get("Sec-Fetch-Mode") == "navigate":
+        # Browsers apply form-action to the redirects after a form. So a page of this app comes
+        # first, and what leads from there to OmniFund is no redirect of a form any more.
+        _session()[_INTERRUPTED] = True
     return redirect(login_url(omnifund().safe_next(here) or url_for("pages.dashboard")))
 
 
@@ -193,6 +207,8 @@ def _what_a_sign_in_stores() -> dict[str, Any]:
     def session_command(sid: str) -> Sequence[Command]:
         # The token of Flask-WTF's forms is made now, which saves writing the session later.
         data = {"signed_in_at": int(omnifund().clock()), "csrf_token": secrets.token_urlsafe(16)}
+        if "_flashes" in _session():  # why the merchant had to sign in again
+            data["_flashes"] = _session()["_flashes"]
         return [redis_sessions.store_command(sid, data)]
 
     return {
@@ -214,23 +230,22 @@ def _is_navigation() -> bool:
     return mode in (None, "navigate") and destination in (None, "document")
 
 
-def other_loopback_origin() -> str | None:
-    """Return the redirect URI's origin when the visitor came by another name of this machine.
+def origin_to_move_to() -> str | None:
+    """Return the redirect URI's origin when the visitor came by another name of this app.
 
     The cookie of an authorization request belongs to the host that set it: a browser that started
-    at 127.0.0.1 would return to localhost without it. With another port a proxy has rewritten Host.
-    Who redirects there adds ``MOVED`` to the query.
+    at 127.0.0.1 or www.shop.example would return to localhost or app.shop.example without it. Any
+    other host is one that a proxy has put into the request. Who redirects there adds ``MOVED``.
     """
-    target = urlsplit(settings().omnifund_redirect_uri)
-    here = urlsplit(f"//{request.host}")
-    if (
-        {here.hostname, target.hostname} <= LOOPBACK_HOSTS
-        and here.hostname != target.hostname
-        and here.port == target.port
-        and MOVED not in request.args
-    ):
-        return f"{target.scheme}://{target.netloc}"
-    return None
+    target, here = urlsplit(settings().omnifund_redirect_uri), urlsplit(f"//{request.host}")
+    name, wanted = here.hostname or "", target.hostname or ""
+    is_loopback = {name, wanted} <= LOOPBACK_HOSTS and here.port == target.port
+    # Below one domain, such as shop.example, or it and a name below it; IP addresses have none.
+    shared = {name, name.partition(".")[2]} & {wanted, wanted.partition(".")[2]}
+    is_sibling = any("." in domain and not domain[-1].isdigit() for domain in shared)
+    if MOVED in request.args or name == wanted or not (is_loopback or is_sibling):
+        return None
+    return f"{target.scheme}://{target.netloc}"
 
 
 def _delete_surplus_cookies(response: Response) -> Response:

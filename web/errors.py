@@ -19,6 +19,7 @@ from flask import (
     request,
     url_for,
 )
+from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -31,6 +32,9 @@ from web.operations import log
 STILL_SIGNED_IN: Final = "You're still signed in."
 
 _HAS_CODE: Final = (errors.AuthorizationErrorResponse, errors.ClientMisconfigured)
+
+# What a browser that keeps no cookies runs into.
+_NEEDS_COOKIES: Final = (errors.InvalidState, CSRFError)
 
 
 class Action(NamedTuple):
@@ -56,6 +60,8 @@ def problem_for(error: Exception) -> dict[str, str]:
         names = [str(status), "400" if status < 500 else "500"]
     else:
         names = [*(kind.__name__ for kind in type(error).__mro__), "500"]
+    if isinstance(error, _NEEDS_COOKIES) and not request.cookies:
+        names = ["NoCookies"]
     return dict(problems[next(name for name in names if name in problems)])
 
 
