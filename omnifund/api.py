@@ -20,9 +20,7 @@ from omnifund.refresh import TokenRefresher
 from omnifund.token_store import StoredToken
 
 MAX_API_RESPONSE_BYTES: Final = 4 * 1024 * 1024
-MAX_MEMBERS: Final = 1000
-"""The most members of one page; API Platform's default is 30."""
-
+MAX_MEMBERS: Final = 1000  # the most members of one page; API Platform's default is 30
 _PATH: Final = re.compile(r"/api(?:/[A-Za-z0-9_-]+){1,3}")
 _LAST_SECOND: Final = 253_402_300_799  # the end of the year 9999
 _MAX_TOTAL: Final = 10**12

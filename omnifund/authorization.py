@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -28,22 +27,14 @@ from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
 from omnifund.store import Command, RedisStore
 
-PENDING_SECONDS: Final = 600
-"""How long a merchant may take on OmniFund's pages."""
-
+PENDING_SECONDS: Final = 600  # how long a merchant may take on OmniFund's pages
+# How many authorization requests one browser may have open; older ones are dropped.
 PENDING_PER_BROWSER: Final = 7
-"""How many authorization requests one browser may have open; older ones are dropped."""
-
-CLOCK_SKEW_SECONDS: Final = 60
-"""How far the clock of another server of the same app may be ahead."""
-
+CLOCK_SKEW_SECONDS: Final = 60  # how far the clock of another server of the same app may be ahead
+# How long after a claim a second callback waits for the result of the first.
 WAIT_SECONDS: Final = 5
-"""How long after a claim a second callback waits for the result of the first."""
-
 MAX_CODE_LENGTH: Final = 2048
-MAX_NEXT_LENGTH: Final = 400
-"""Characters; the path travels in a cookie of limited size."""
-
+MAX_NEXT_LENGTH: Final = 400  # characters; the path travels in a cookie of limited size
 _MAX_COOKIE_LENGTH: Final = 3072
 _CLAIM_SECONDS: Final = PENDING_SECONDS + CLOCK_SKEW_SECONDS
 _POLL_SECONDS: Final = 0.05
@@ -221,14 +212,6 @@ def _values(parameters: Parameters, name: str) -> list[str]:
 # --- cookies and claims --------------------------------------------------------------------------
 
 
-class Claim(Enum):
-    """The result of claiming an authorization request."""
-
-    WON = "this callback is the first: exchange the code"
-    LOST = "another callback was first, and failed"
-    COMPLETED = "another callback was first, and completed the sign-in"
-
-
 class PendingRequests:
     """Encrypts pending authorization requests for the browser; lets each be used once."""
 
@@ -265,29 +248,20 @@ class PendingRequests:
         self, state: str, cookies: Mapping[str, str], *, now: float, owner: str = ""
     ) -> AuthorizationRequest:
         """Return this browser's request for ``state``. Raises ``InvalidState``."""
-        ending = f"_{_tag(state)}"
-        sealed = next(
-            (
-                value
-                for name, value in cookies.items()
-                if name.startswith(self._prefix) and name.endswith(ending)
-            ),
-            None,
-        )
-        request = require_own_request(sealed, state, self._cipher)
+        names = (name for name in cookies if name.startswith(self._prefix))
+        mine = (cookies[name] for name in names if name.endswith(f"_{_tag(state)}"))
+        request = require_own_request(next(mine, None), state, self._cipher)
         require_recent(request, now=now)
         require_owner(request, owner)
         return request
 
-    def claim(
-        self, request: AuthorizationRequest, code: AuthorizationCode | None
-    ) -> tuple[Claim, str | None]:
+    def claim(self, request: AuthorizationRequest, code: AuthorizationCode | None) -> str | None:
         """The request and its code were unused and are now used (RFC 6749 §10.5).
 
-        One round trip; exactly one caller gets ``Claim.WON``. Other callers wait for its result: of
-        a double click the browser shows the last response. With ``Claim.COMPLETED`` comes the
-        connection ID that the sign-in led to. Raises ``InvalidState`` for a code that came with
-        another state.
+        One round trip; returns ``None`` to exactly one caller. Other callers wait for its result,
+        because of a double click the browser shows the last response: they get the connection ID
+        that the sign-in led to. Raises ``InvalidState`` if it failed, or if the code came with
+        another state before.
         """
         mine = secrets.token_bytes(8)
         keys = [_key("attempt", request.state), *([_key("code", code.value)] if code else [])]
@@ -302,21 +276,19 @@ class PendingRequests:
         if any(holder != mine for holder in holders):
             self.fail(request)
             raise errors.InvalidState("the authorization code has been used")
-        return Claim.WON, None
+        return None
 
-    def _wait(
-        self, request: AuthorizationRequest, key: str, holder: bytes | None
-    ) -> tuple[Claim, str | None]:
+    def _wait(self, request: AuthorizationRequest, key: str, holder: bytes | None) -> str:
         for _ in range(int(WAIT_SECONDS / _POLL_SECONDS)):
             if (connection_id := self._completed_with(request, key, holder)) is not None:
-                return Claim.COMPLETED, connection_id
+                return connection_id
             holder, remaining_ms = self._store.execute(("GET", key), ("PTTL", key))
             # Counted from the claim: after a worker has died, not every reload waits again.
             seconds_since_claim = _CLAIM_SECONDS - remaining_ms / 1000
             if holder in (_FAILED, None) or seconds_since_claim >= WAIT_SECONDS:
                 break
             self._sleep(_POLL_SECONDS)
-        return Claim.LOST, None
+        raise errors.InvalidState("the authorization request has been used")
 
     def _completed_with(
         self, request: AuthorizationRequest, key: str, mark: bytes | None

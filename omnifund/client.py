@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from omnifund import authorization, errors
 from omnifund.api import API
-from omnifund.authorization import AuthorizationCode, AuthorizationRequest, Claim, PendingRequests
+from omnifund.authorization import AuthorizationCode, AuthorizationRequest, PendingRequests
 from omnifund.encryption import Cipher, fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient
@@ -29,9 +29,8 @@ from omnifund.store import Command, RedisClient, RedisStore
 from omnifund.token import Token
 from omnifund.token_store import RedisTokenStore, StoredToken
 
+# How long a connection lasts at most, if the host application does not say otherwise.
 SIGN_IN_SECONDS: Final = 12 * 3600
-"""How long a connection lasts at most, if the host application does not say otherwise."""
-
 MIN_SECRET_KEY_LENGTH: Final = 32
 
 
@@ -61,8 +60,8 @@ class SignIn:
     is_new: bool = True
 
 
-def _no_commands(_connection_id: str) -> Sequence[Command]:
-    return ()
+Also = Callable[[str], Sequence[Command]]
+"""Returns commands that store something beside the new connection, whose ID it is given."""
 
 
 class OmniFund:
@@ -164,16 +163,13 @@ class OmniFund:
         *,
         current: str | None = None,
         owner: str = "",
-        also: Callable[[str], Sequence[Command]] = _no_commands,
-        also_delete: Sequence[Command] = (),
+        also: Also = lambda _connection_id: (),
     ) -> SignIn:
         """Complete a sign-in: match, claim, exchange, store (manual, steps 4 and 5).
 
         ``query_string``: as the browser sent it. ``current``: the connection ID in the browser's
         session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``owner``:
-        as for ``create_authorization_request``. ``also`` returns commands that store something
-        beside the tokens of the new connection, in the same round trip; ``also_delete`` are
-        commands for what belonged to ``current``.
+        as for ``create_authorization_request``. ``also``: what to store in the same round trip.
 
         Give the browser a new session ID before the connection ID is put into its session. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
@@ -182,13 +178,13 @@ class OmniFund:
             parameters = authorization.parse_query(query_string)
             state = authorization.require_state(parameters)
             request = self._pending.find(state, cookies, now=self.clock(), owner=owner)
-            code, refusal = self._read(parameters, request)
-            claim, connection_id = self._pending.claim(request, code)
-            if claim is Claim.COMPLETED and connection_id is not None:
+            code = self._read(parameters, request)
+            connection_id = self._pending.claim(
+                request, code if isinstance(code, AuthorizationCode) else None
+            )
+            if connection_id is not None:
                 return self._repeated(connection_id, current)
-            if claim is Claim.LOST:
-                raise errors.InvalidState("the authorization request has been used")
-            token = self._exchange(request, code, refusal)
+            token = self._exchange(request, code)
         except errors.OmniFundError as error:
             self._note_failure(error, "authorization_code")
             raise
@@ -197,7 +193,7 @@ class OmniFund:
             done = self._pending.complete_command(request, connection_id)
             return [done, *also(connection_id)]
 
-        connection_id = self._connect("authorization_code", token, complete, current, also_delete)
+        connection_id = self._connect("authorization_code", token, complete, current)
         return SignIn(connection_id, request.next)
 
     def sign_in_with_password(
@@ -207,8 +203,7 @@ class OmniFund:
         next: str | None = None,
         *,
         current: str | None = None,
-        also: Callable[[str], Sequence[Command]] = _no_commands,
-        also_delete: Sequence[Command] = (),
+        also: Also = lambda _connection_id: (),
     ) -> SignIn:
         """Sign in with the merchant's own credentials (manual, password; RFC 6749 §4.3).
 
@@ -220,7 +215,7 @@ class OmniFund:
         except errors.OmniFundError as error:
             self._note_failure(error, "password")
             raise
-        connection_id = self._connect("password", token, also, current, also_delete)
+        connection_id = self._connect("password", token, also, current)
         return SignIn(connection_id, self.safe_next(next) or self._default_next)
 
     def safe_next(self, value: str | None) -> str | None:
@@ -246,35 +241,31 @@ class OmniFund:
         """Replace the tokens now (manual, "Refreshing an Access Token"; RFC 6749 §6)."""
         return self.refresher.refresh(connection_id, stored)
 
-    def disconnect(self, connection_id: str, also_delete: Sequence[Command] = ()) -> None:
+    def disconnect(self, connection_id: str) -> None:
         """Delete the tokens. Raises ``StoreUnavailable``.
 
         They stay valid at OmniFund until they expire: it has no revocation endpoint.
         """
-        self.store.execute(self.tokens.delete_command(connection_id), *also_delete)
+        self.store.execute(self.tokens.delete_command(connection_id))
 
     # --- steps -------------------------------------------------------------------------------
 
     def _read(
         self, parameters: authorization.Parameters, request: AuthorizationRequest
-    ) -> tuple[AuthorizationCode | None, errors.OmniFundError | None]:
+    ) -> AuthorizationCode | errors.OmniFundError:
         """Return the code, or why there is none: the state is used up in both cases."""
         try:
             issuer = self.oauth.issuer
-            code = authorization.read_authorization_response(parameters, request, issuer=issuer)
+            return authorization.read_authorization_response(parameters, request, issuer=issuer)
         except errors.OmniFundError as refusal:
-            return None, refusal
-        return code, None
+            return refusal
 
     def _exchange(
-        self,
-        request: AuthorizationRequest,
-        code: AuthorizationCode | None,
-        refusal: errors.OmniFundError | None,
+        self, request: AuthorizationRequest, code: AuthorizationCode | errors.OmniFundError
     ) -> Token:
         try:
-            if code is None:
-                raise refusal or errors.InvalidState("the callback has no code")
+            if isinstance(code, errors.OmniFundError):
+                raise code
             return self.oauth.exchange_code(code)
         except BaseException:
             self._pending.fail(request)
@@ -287,14 +278,7 @@ class OmniFund:
         self.on_event(Event.SIGN_IN_REPEATED)
         return SignIn(connection_id, self._default_next, is_new=False)
 
-    def _connect(
-        self,
-        flow: str,
-        token: Token,
-        also: Callable[[str], Sequence[Command]],
-        current: str | None,
-        also_delete: Sequence[Command],
-    ) -> str:
+    def _connect(self, flow: str, token: Token, also: Also, current: str | None) -> str:
         """Store ``token`` as a new connection; then delete the one that it replaces."""
         connection_id = secrets.token_urlsafe(32)
         save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)
@@ -304,7 +288,7 @@ class OmniFund:
         if current is not None:
             # The new sign-in stands even if this fails: the old record has a lifetime of its own.
             with suppress(errors.StoreUnavailable):
-                self.disconnect(current, also_delete)
+                self.disconnect(current)
         return connection_id
 
     def _note_failure(self, error: errors.OmniFundError, flow: str) -> None:

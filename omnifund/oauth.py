@@ -128,9 +128,7 @@ class OAuthClient:
             raise _error_response(error.error) from None
         except (AuthlibBaseError, TypeError, ValueError, ArithmeticError):
             # `from None`: the library's texts may quote the request, secrets included.
-            raise errors.InvalidResponse(
-                "the token response cannot be interpreted"
-            ) from None
+            raise errors.InvalidResponse("the token response cannot be interpreted") from None
         return payload
 
     def _client(self) -> OAuth2Client:

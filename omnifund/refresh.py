@@ -23,15 +23,11 @@ from omnifund.oauth import OAuthClient
 from omnifund.token import Token
 from omnifund.token_store import Failure, RefreshLock, StoredToken, TokenStore
 
-WAIT_SECONDS: Final = 5.0
-"""How long a request waits for another request's refresh."""
-
+WAIT_SECONDS: Final = 5.0  # how long a request waits for another request's refresh
+# How long storing a refreshed token is tried: OmniFund has already dropped the old one.
 SAVE_SECONDS: Final = 5.0
-"""How long storing a refreshed token is tried: OmniFund has already dropped the old one."""
-
+# The shortest time without another try after a refresh has failed.
 FAILURE_PAUSE_SECONDS: Final = 30
-"""The shortest time without another try after a refresh has failed."""
-
 _POLL_SECONDS: Final = 0.05
 # This client may not refresh at all: FOSOAuthServerBundle's default for a new client.
 _NO_REFRESH: Final = frozenset({"unauthorized_client", "unsupported_grant_type"})
@@ -217,9 +213,7 @@ def _as_seen(error: errors.OmniFundError, *, works: bool) -> errors.OmniFundErro
         return error
     if works:
         return errors.RefreshRejected("OmniFund does not let this app refresh connections")
-    return errors.ReauthorizationRequired(
-        "the connection has expired and may not be refreshed"
-    )
+    return errors.ReauthorizationRequired("the connection has expired and may not be refreshed")
 
 
 def _failure(error: errors.OmniFundError) -> Failure:

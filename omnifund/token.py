@@ -14,15 +14,11 @@ import msgspec
 
 from omnifund.errors import InvalidResponse
 
+# Seconds that a token is assumed to be valid when the response does not say (RFC 6749 §5.1).
 DEFAULT_LIFETIME: Final = 300
-"""Seconds that a token is assumed to be valid when the response does not say (RFC 6749 §5.1)."""
-
-MAX_LIFETIME: Final = 365 * 24 * 3600
-"""Seconds; a longer lifetime is reduced to this."""
-
+MAX_LIFETIME: Final = 365 * 24 * 3600  # seconds; a longer lifetime is reduced to this
+# Seconds before a refreshed token that arrived already expired is refreshed again.
 EXPIRED_ON_ARRIVAL_PAUSE: Final = 30
-"""Seconds before a refreshed token that arrived already expired is refreshed again."""
-
 MAX_TOKEN_LENGTH: Final = 8192
 _VSCHARS: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.12, without the space
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,12}")

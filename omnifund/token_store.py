@@ -24,9 +24,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Token)
 _FAILED: Final = b"failed "
 
-MAX_PAUSE_SECONDS: Final = 3600
-"""The longest pause after a failed refresh."""
-
+MAX_PAUSE_SECONDS: Final = 3600  # the longest pause after a failed refresh
 # Each script compares before it writes, so sending it twice does no harm, and no request can undo
 # another one's write. EVAL rather than EVALSHA: refreshes are rare, and a server that has just
 # taken over knows no scripts.

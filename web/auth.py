@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, cast
@@ -27,7 +28,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from config import LOOPBACK_HOSTS
 from omnifund.encryption import fingerprint
-from omnifund.errors import InvalidGrant
+from omnifund.errors import InvalidGrant, StoreUnavailable
 from omnifund.events import Event
 from omnifund.store import Command
 from omnifund.token_store import StoredToken
@@ -86,10 +87,13 @@ def callback() -> BaseResponse:
     """Complete what ``/login`` started (manual, steps 4 and 5)."""
     if request.method == "HEAD":
         abort(405, valid_methods=["GET"])
+    earlier = sessions.current().presented_id()
     sign_in = omnifund().handle_callback(
-        request.query_string, request.cookies, **_what_a_sign_in_stores()
+        request.query_string, request.cookies, current=earlier, also=_session_command
     )
-    if sign_in.is_new or connection() is None:
+    if sign_in.is_new:
+        _start_session(sign_in.connection_id, earlier)
+    elif connection() is None:
         _session().start(sign_in.connection_id)
     return redirect(sign_in.next, code=303)
 
@@ -108,13 +112,14 @@ def password() -> BaseResponse | str | tuple[str, int]:
     if not username.strip() or not secret:
         return _password_form(next_path, username, "Enter your username and your password."), 400
     try:
+        earlier = sessions.current().presented_id()
         sign_in = omnifund().sign_in_with_password(
-            username, secret, next_path, **_what_a_sign_in_stores()
+            username, secret, next_path, current=earlier, also=_session_command
         )
     except InvalidGrant:
         # One message for both, so that it does not reveal which usernames exist.
         return _password_form(next_path, username, "Incorrect username or password."), 401
-    _session().start(sign_in.connection_id)
+    _start_session(sign_in.connection_id, earlier)
     return redirect(sign_in.next, code=303)
 
 
@@ -182,7 +187,7 @@ def sign_out(event: Event = Event.SIGNED_OUT, **facts: Any) -> None:
     """End the session in Redis and in the browser. Raises ``StoreUnavailable``."""
     sid = sessions.current().presented_id()
     if sid is not None:
-        omnifund().disconnect(sid, [sessions.current().delete_command(sid)])
+        sessions.current().delete(sid)
         omnifund().on_event(event, session=fingerprint(sid), **facts)
     _session().end()
 
@@ -199,23 +204,21 @@ def start(next_path: str | None = None) -> BaseResponse:
     return response
 
 
-def _what_a_sign_in_stores() -> dict[str, Any]:
-    """Return what stores this app's session in the same round trip as the tokens."""
-    redis_sessions = sessions.current()
-    old = redis_sessions.presented_id()
+def _session_command(sid: str) -> Sequence[Command]:
+    """Return what stores the session ``sid`` in the same round trip as its tokens."""
+    # The token of Flask-WTF's forms is made now, which saves writing the session later.
+    data = {"signed_in_at": int(omnifund().clock()), "csrf_token": secrets.token_urlsafe(16)}
+    if "_flashes" in _session():  # why the merchant had to sign in again
+        data["_flashes"] = _session()["_flashes"]
+    return [sessions.current().store_command(sid, data)]
 
-    def session_command(sid: str) -> Sequence[Command]:
-        # The token of Flask-WTF's forms is made now, which saves writing the session later.
-        data = {"signed_in_at": int(omnifund().clock()), "csrf_token": secrets.token_urlsafe(16)}
-        if "_flashes" in _session():  # why the merchant had to sign in again
-            data["_flashes"] = _session()["_flashes"]
-        return [redis_sessions.store_command(sid, data)]
 
-    return {
-        "current": old,
-        "also": session_command,
-        "also_delete": [redis_sessions.delete_command(old)] if old else [],
-    }
+def _start_session(sid: str, earlier: str | None) -> None:
+    _session().start(sid)
+    if earlier is not None:
+        # The new sign-in stands even if this fails: the old record has a lifetime of its own.
+        with suppress(StoreUnavailable):
+            sessions.current().delete(earlier)
 
 
 def _is_navigation() -> bool:

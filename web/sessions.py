@@ -119,9 +119,10 @@ class RedisSessions(ServerSideSessionInterface):
         sealed = self._omnifund.cipher.seal(packed, secret=sid, name=key)
         return ("SET", key, sealed, "EX", self.idle_seconds, *conditions)
 
-    def delete_command(self, sid: str) -> Command:
-        """Return the command that deletes a session."""
-        return ("DEL", self.key(sid))
+    def delete(self, sid: str) -> None:
+        """Delete a session and its tokens, in one round trip."""
+        tokens = self._omnifund.tokens.delete_command(sid)
+        self._omnifund.store.execute(tokens, ("DEL", self.key(sid)))
 
     # --- Flask-Session's storage hooks ---------------------------------------------------------
 
@@ -148,7 +149,7 @@ class RedisSessions(ServerSideSessionInterface):
             return None
         # The absolute lifetime is inside the encrypted record: activity cannot extend it.
         if self._omnifund.clock() >= data["signed_in_at"] + self._lifetime:
-            self._omnifund.disconnect(sid, [self.delete_command(sid)])
+            self.delete(sid)
             self._omnifund.on_event(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
         return {**data, _TOKEN: self._omnifund.tokens.open(sid, sealed_token)}
@@ -159,7 +160,7 @@ class RedisSessions(ServerSideSessionInterface):
         self._omnifund.store.execute(self.store_command(sid, dict(session), "XX"))
 
     def _delete_session(self, sid: str) -> None:
-        self._omnifund.store.execute(self.delete_command(sid))
+        self.delete(sid)
 
     # --- Flask's interface ---------------------------------------------------------------------
 
