@@ -171,9 +171,10 @@ def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
 def to_sign_in() -> BaseResponse:
     """Redirect to the sign-in, from which the visitor returns to the current page."""
     here = request.full_path.rstrip("?") if request.method == "GET" else None
-    if request.headers.get("Sec-Fetch-Mode") == "navigate":
-        # Browsers apply form-action to the redirects after a form. So a page of this app comes
-        # first, and what leads from there to OmniFund is no redirect of a form any more.
+    was_here = _SIGNED_OUT in _session() or sessions.current().presented_id() is not None
+    if was_here and request.headers.get("Sec-Fetch-Mode") == "navigate":
+        # A page of this app comes first and says why. Browsers also apply form-action to the
+        # redirects after a form, and what leads from that page to OmniFund is no such redirect.
         _session()[_INTERRUPTED] = True
     return redirect(login_url(omnifund().safe_next(here) or url_for("pages.dashboard")))
 

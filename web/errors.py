@@ -60,7 +60,8 @@ def problem_for(error: Exception) -> dict[str, str]:
         names = [str(status), "400" if status < 500 else "500"]
     else:
         names = [*(kind.__name__ for kind in type(error).__mro__), "500"]
-    if isinstance(error, _NEEDS_COOKIES) and not request.cookies:
+    own = (name.removeprefix("__Host-").startswith("omnifund_") for name in request.cookies)
+    if isinstance(error, _NEEDS_COOKIES) and not any(own):
         names = ["NoCookies"]
     return dict(problems[next(name for name in names if name in problems)])
 

@@ -6,7 +6,7 @@ import itertools
 
 from playwright.sync_api import Browser
 
-from web.next_path import safe_next_path
+from omnifund.authorization import safe_next
 
 BASE = "https://app.example/login"
 PREFIXES = (
@@ -52,7 +52,7 @@ PAYLOADS = [prefix + host for prefix, host in itertools.product(PREFIXES, HOSTS)
 
 def test_hundreds_of_open_redirect_payloads_stay_on_the_origin(browser: Browser) -> None:
     """G2"""
-    kept = [path for path in (safe_next_path(payload) for payload in PAYLOADS) if path]
+    kept = [path for path in (safe_next(payload) for payload in PAYLOADS) if path]
     page = browser.new_page()
     origins = page.evaluate(
         "([paths, base]) => paths.map((path) => new URL(path, base).origin)", [kept, BASE]
