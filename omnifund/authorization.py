@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from omnifund import errors
@@ -42,7 +42,6 @@ _FAILED: Final = b"failed"
 
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,128}")
 _CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.11, without the space
-_ERROR_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # An allow list: one leading slash, then nothing that a URL parser reads as the start of a host, as
 # an escaped one, or as a control character. Browsers drop tabs and newlines, and read "\" as "/".
 _SEGMENT: Final = r"[A-Za-z0-9_~%-][A-Za-z0-9._~%@:+,=&;!$'()*-]*"
@@ -202,7 +201,7 @@ def _error_response(error: str) -> errors.AuthorizationErrorResponse | errors.Om
         return errors.AccessDenied(error)
     if error in ("temporarily_unavailable", "server_error"):
         return errors.OmniFundUnavailable("OmniFund reports that it cannot respond now")
-    return errors.AuthorizationErrorResponse(error if _ERROR_CODE.fullmatch(error) else None)
+    return errors.AuthorizationErrorResponse(errors.shown_code(error))
 
 
 def _values(parameters: Parameters, name: str) -> list[str]:
@@ -298,6 +297,28 @@ class PendingRequests:
         except Unreadable:
             return None
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+    def swap_command(self, cookies: Mapping[str, str], connection_id: str) -> Command:
+        """Return the command that makes ``connection_id`` this browser's, and returns the last one.
+
+        Two callbacks truly at once don't see each other's session cookie, but both send the
+        browser's oldest pending request. Redis alone learns neither its value nor the ID.
+        """
+        key, secret = self._browser(cookies)
+        sealed = self._cipher.seal(connection_id.encode(), secret=secret, name=key)
+        return ("SET", key, sealed, "EX", _CLAIM_SECONDS, "GET")
+
+    def swapped(self, cookies: Mapping[str, str], result: Any) -> str | None:
+        """Return the connection ID that ``swap_command`` has replaced, if any."""
+        key, secret = self._browser(cookies)
+        try:
+            return self._cipher.open(result or b"", secret=secret, name=key).decode()
+        except Unreadable:
+            return None
+
+    def _browser(self, cookies: Mapping[str, str]) -> tuple[str, str]:
+        secret = cookies[min(name for name in cookies if name.startswith(self._prefix))]
+        return _key("browser", secret), secret
 
     def fail(self, request: AuthorizationRequest) -> None:
         """Tell callbacks that wait for this request that its sign-in has failed."""

@@ -189,11 +189,16 @@ class OmniFund:
             self._note_failure(error, "authorization_code")
             raise
 
-        def complete(connection_id: str) -> Sequence[Command]:
-            done = self._pending.complete_command(request, connection_id)
-            return [done, *also(connection_id)]
-
-        connection_id = self._connect("authorization_code", token, complete, current)
+        connection_id = secrets.token_urlsafe(32)
+        results = self._save(
+            connection_id,
+            token,
+            self._pending.swap_command(cookies, connection_id),
+            self._pending.complete_command(request, connection_id),
+            *also(connection_id),
+        )
+        earlier = self._pending.swapped(cookies, results[1])
+        self._finish("authorization_code", connection_id, current, earlier)
         return SignIn(connection_id, request.next)
 
     def sign_in_with_password(
@@ -215,7 +220,9 @@ class OmniFund:
         except errors.OmniFundError as error:
             self._note_failure(error, "password")
             raise
-        connection_id = self._connect("password", token, also, current)
+        connection_id = secrets.token_urlsafe(32)
+        self._save(connection_id, token, *also(connection_id))
+        self._finish("password", connection_id, current)
         return SignIn(connection_id, self.safe_next(next) or self._default_next)
 
     def safe_next(self, value: str | None) -> str | None:
@@ -278,18 +285,18 @@ class OmniFund:
         self.on_event(Event.SIGN_IN_REPEATED)
         return SignIn(connection_id, self._default_next, is_new=False)
 
-    def _connect(self, flow: str, token: Token, also: Also, current: str | None) -> str:
-        """Store ``token`` as a new connection; then delete the one that it replaces."""
-        connection_id = secrets.token_urlsafe(32)
+    def _save(self, connection_id: str, token: Token, *more: Command) -> list[Any]:
         save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)
-        self.store.execute(save, *also(connection_id))
+        return self.store.execute(save, *more)
+
+    def _finish(self, flow: str, connection_id: str, *replaced: str | None) -> None:
+        """Report the sign-in, and delete the connections that it replaces."""
         session = fingerprint(connection_id)
         self.on_event(Event.SIGN_IN_SUCCEEDED, workflow=flow, session=session)
-        if current is not None:
+        for old in {*replaced} - {None, connection_id}:
             # The new sign-in stands even if this fails: the old record has a lifetime of its own.
             with suppress(errors.StoreUnavailable):
-                self.disconnect(current)
-        return connection_id
+                self.disconnect(str(old))
 
     def _note_failure(self, error: errors.OmniFundError, flow: str) -> None:
         event = next(event for kind, event in _FAILURES if isinstance(error, kind))

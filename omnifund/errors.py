@@ -30,7 +30,16 @@ a short token first.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+# Words in lower case, as all registered codes are: no token or secret has this form.
+_SHOWN_CODE: Final = re.compile(r"(?=.{1,40}\Z)[a-z]+(?:_[a-z]+)*")
+
+
+def shown_code(value: object) -> str | None:
+    """Return an OAuth error code if it is fit to be shown and logged, else ``None``."""
+    return value if isinstance(value, str) and _SHOWN_CODE.fullmatch(value) else None
 
 
 class OmniFundError(Exception):

@@ -22,7 +22,7 @@ from authlib.oauth2.client import OAuth2Client
 from omnifund import errors
 from omnifund.authorization import AuthorizationCode, AuthorizationRequest
 from omnifund.events import Event, OnEvent, ignore
-from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object, short_code
+from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object
 from omnifund.token import Token
 
 AUTHORIZE_PATH: Final = "/oauth/v2/auth"
@@ -174,7 +174,7 @@ def require_consistent_status(response: Response) -> Mapping[str, Any]:
 
 def _error_response(error: object) -> errors.OmniFundError:
     """Map an error response of the token endpoint (RFC 6749 §5.2)."""
-    code = short_code(error)
+    code = errors.shown_code(error)
     if code == "invalid_grant":
         return errors.InvalidGrant("OmniFund rejected this grant")
     if code in _MISCONFIGURED:

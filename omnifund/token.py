@@ -63,9 +63,11 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         """
         require_bearer_type(payload)
         access_token = require_access_token(payload)
+        refresh_token = read_refresh_token(payload, previous)
+        require_no_secret(payload.get("scope"), access_token, refresh_token)
         return cls(
             access_token=access_token,
-            refresh_token=read_refresh_token(payload, previous),
+            refresh_token=refresh_token,
             obtained_at=int(now),
             expires_at=int(now) + read_lifetime(payload),
             scope=read_scope(payload, previous.scope if previous else requested_scope),
@@ -138,6 +140,12 @@ def read_scope(payload: Mapping[str, Any], assumed: str | None) -> str | None:
     if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
         raise InvalidResponse("the token response's scope is not a string")
     return value or assumed
+
+
+def require_no_secret(scope: object, *secrets: str | None) -> None:
+    """No token is repeated where it would be shown (RFC 9700 §4.3)."""
+    if isinstance(scope, str) and any(secret and secret in scope for secret in secrets):
+        raise InvalidResponse("the token response repeats a token in its scope")
 
 
 def _secret(value: object, name: str) -> str:
