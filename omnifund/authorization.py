@@ -101,7 +101,8 @@ def safe_next(value: str | None, *, never: Collection[str] = ()) -> str | None:
     segments = path.split("/")[1:]
     if not path.isprintable() or "\\" in path or {".", ".."} & set(segments) or "" in segments[:-1]:
         return None
-    return None if any(f"{path}/".startswith(f"{each}/") for each in never) else value
+    page = path.partition("?")[0].partition("#")[0]  # an escaped "?" may have become a real one
+    return None if any(f"{page}/".startswith(f"{each}/") for each in never) else value
 
 
 def new_state() -> str:

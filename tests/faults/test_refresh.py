@@ -1,4 +1,4 @@
-"""Refreshing when many ask at once, and when something breaks in the middle (group E)."""
+"""Refreshing: many requests at the same time, and failures in the middle (group E)."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TestTrouble:
             assert len(running.provider.received(TOKEN)) == 2
             assert merchant.get("/session").json()["signed_in"] is True
             assert merchant.get("/dashboard").status_code == 200
-            end_the_turn(redis_url)
+            end_the_lock(redis_url)
             assert merchant.get("/customers").status_code == 200
 
     @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ class TestTrouble:
             running.provider.next_token_answer(answer)
             assert merchant.get("/customers").status_code == status
             assert merchant.get("/session").json()["signed_in"] is True
-            end_the_turn(redis_url)
+            end_the_lock(redis_url)
             # After a closed connection nobody knows whether the refresh token lives; here it does.
             assert merchant.get("/customers").status_code == 200
 
@@ -228,7 +228,7 @@ class TestTrouble:
             with ThreadPoolExecutor(1) as pool:
                 late = pool.submit(merchant.get, "/customers")
                 running.provider.wait_for(TOKEN, 2)
-                end_the_turn(redis_url)
+                end_the_lock(redis_url)
                 assert merchant.get("/customers").status_code == 200
                 release.set()
                 assert late.result().status_code == 200
@@ -373,7 +373,7 @@ class TestInTheMiddle:
             assert SAVE_SECONDS <= time.monotonic() - started < SAVE_SECONDS + 4
             network.accept()
             # Nobody knows the new refresh token any more: one clean sign-in, to the same page.
-            end_the_turn(redis_url)
+            end_the_lock(redis_url)
             # The app may need a moment to reach Redis again, and says so with 503.
             wait_until(lambda: merchant.get("/customers").status_code != 503, what="Redis")
             assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
@@ -398,7 +398,7 @@ class TestInTheMiddle:
                         killed.result()
                 network.cut()
                 network.thaw()
-                end_the_turn(redis_url)
+                end_the_lock(redis_url)
                 wait_until(lambda: answers_again(running), what="a new worker")
                 answer = merchant.get("/customers?page=1")
                 assert answer.headers["Location"] == "/login?next=/customers%3Fpage%3D1"
@@ -411,8 +411,8 @@ class TestInTheMiddle:
         """E4"""
         with rig(redis_url) as running:
             merchant = running.merchant()
-            dead = running.tokens.take_turn(merchant.session_id, milliseconds=60_000)
-            assert dead.mine
+            dead = running.tokens.acquire_refresh_lock(merchant.session_id, seconds=25)
+            assert dead.acquired
             running.clock.advance(3550)
             assert merchant.get("/customers").status_code == 200
             running.clock.advance(50)
@@ -421,7 +421,7 @@ class TestInTheMiddle:
             assert 4 < time.monotonic() - started < 8
             assert answer.status_code == 503
             assert merchant.get("/session").json()["signed_in"] is True
-            end_the_turn(redis_url)
+            end_the_lock(redis_url)
             assert merchant.get("/customers").status_code == 200
             assert running.provider.refreshes == 1
 
@@ -463,10 +463,10 @@ def break_after(action: Callable[[], None], running: Rig) -> tuple[kit.Answer]:
     return (answer,)
 
 
-def end_the_turn(redis_url: str) -> None:
-    """As if the pause after a failure, or a dead owner's turn, were over."""
+def end_the_lock(redis_url: str) -> None:
+    """As if the pause after a failure, or a dead process's lock, were over."""
     with redis.Redis.from_url(redis_url) as client:
-        for key in client.keys("omnifund:*:turn"):
+        for key in client.keys("omnifund:*:lock"):
             assert client.pttl(key) > 0
             client.delete(key)
 

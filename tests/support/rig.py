@@ -44,7 +44,7 @@ class Rig:
         return tokens
 
     def merchant(self) -> Merchant:
-        """Somebody who has just signed in."""
+        """Return a merchant who has just signed in."""
         merchant = Merchant(self)
         merchant.sign_in()
         return merchant

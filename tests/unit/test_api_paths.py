@@ -1,4 +1,4 @@
-"""The bearer goes to the API of the configured origin and nowhere else."""
+"""The access token goes to the API of the configured origin and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from omnifund.api import Api
+from omnifund.api import API
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ from omnifund.api import Api
 )
 def test_a_path_that_is_not_the_apis_is_refused_before_anything_is_sent(path: str) -> None:
     """D5"""
-    # Neither a transport nor a token: reaching for one of them would fail differently.
-    api = Api(cast(Any, None), cast(Any, None), clock=lambda: 0)
+    # Neither an HTTP client nor a token: using one of them would fail with another error.
+    api = API(cast(Any, None), cast(Any, None), clock=lambda: 0)
     with pytest.raises(ValueError, match="not a path"):
-        api.get("handle", path)
+        api.get("a connection", path)

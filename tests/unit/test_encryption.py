@@ -1,4 +1,4 @@
-"""Sealing: opens only with the same key, secret and name, unaltered."""
+"""Encryption: a value opens only with the same key, secret and name, unaltered."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from omnifund.encryption import Cipher, Unreadable, fingerprint
 
 KEY, OLD_KEY = "k" * 40, "o" * 40
-SEALED = Cipher([KEY]).seal(b"a secret", secret="handle", name="token")
+SEALED = Cipher([KEY]).seal(b"a secret", secret="session ID", name="token")
 
 
-def test_what_was_sealed_opens_again() -> None:
-    assert Cipher([KEY]).open(SEALED, secret="handle", name="token") == b"a secret"
+def test_what_was_encrypted_opens_again() -> None:
+    assert Cipher([KEY]).open(SEALED, secret="session ID", name="token") == b"a secret"
 
 
 def test_the_secret_is_not_in_what_is_stored() -> None:
@@ -24,12 +24,14 @@ def test_the_secret_is_not_in_what_is_stored() -> None:
 @pytest.mark.parametrize(
     ("keys", "secret", "name"),
     [
-        ([OLD_KEY], "handle", "token"),
+        ([OLD_KEY], "session ID", "token"),
         ([KEY], "another", "token"),
-        ([KEY], "handle", "another"),
+        ([KEY], "session ID", "another"),
     ],
 )
-def test_another_key_secret_or_name_opens_nothing(keys: list[str], secret: str, name: str) -> None:
+def test_another_key_secret_or_name_decrypts_nothing(
+    keys: list[str], secret: str, name: str
+) -> None:
     """D3, D4"""
     with pytest.raises(Unreadable):
         Cipher(keys).open(SEALED, secret=secret, name=name)
@@ -41,24 +43,24 @@ def test_one_flipped_bit_makes_it_unreadable(position: int) -> None:
     altered = bytearray(SEALED)
     altered[position] ^= 1
     with pytest.raises(Unreadable):
-        Cipher([KEY]).open(bytes(altered), secret="handle", name="token")
+        Cipher([KEY]).open(bytes(altered), secret="session ID", name="token")
 
 
 @pytest.mark.parametrize("length", range(len(SEALED)))
 def test_a_truncated_value_is_unreadable(length: int) -> None:
     """D4"""
     with pytest.raises(Unreadable):
-        Cipher([KEY]).open(SEALED[:length], secret="handle", name="token")
+        Cipher([KEY]).open(SEALED[:length], secret="session ID", name="token")
 
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_unreadable(value: bytes) -> None:
     """D4"""
     with pytest.raises(Unreadable):
-        Cipher([KEY]).open(value, secret="handle", name="token")
+        Cipher([KEY]).open(value, secret="session ID", name="token")
 
 
-def test_an_older_key_still_opens_what_it_sealed_and_seals_nothing() -> None:
+def test_an_older_key_still_decrypts_and_no_longer_encrypts() -> None:
     """H2"""
     old, rotated = Cipher([OLD_KEY]), Cipher([KEY, OLD_KEY])
     sealed = old.seal(b"x", secret="h", name="n")
@@ -68,11 +70,11 @@ def test_an_older_key_still_opens_what_it_sealed_and_seals_nothing() -> None:
 
 
 def test_the_same_value_never_looks_the_same_twice() -> None:
-    keyring = Cipher([KEY])
-    assert len({keyring.seal(b"x", secret="h", name="n") for _ in range(100)}) == 100
+    cipher = Cipher([KEY])
+    assert len({cipher.seal(b"x", secret="h", name="n") for _ in range(100)}) == 100
 
 
 def test_a_fingerprint_names_without_revealing() -> None:
-    assert fingerprint("handle") == fingerprint("handle") != fingerprint("handld")
-    assert "handle" not in fingerprint("handle")
-    assert len(fingerprint("handle")) == 22
+    assert fingerprint("session ID") == fingerprint("session ID") != fingerprint("session IE")
+    assert "session ID" not in fingerprint("session ID")
+    assert len(fingerprint("session ID")) == 22

@@ -1,7 +1,8 @@
-"""The token endpoint's answers, good, odd and bad (group C)."""
+"""The token endpoint's responses, good, odd, and bad (group C)."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -9,20 +10,24 @@ from typing import Any
 
 import pytest
 
-from omnifund.authorization import Attempt
-from omnifund.authorization import AuthorizationCode
+from omnifund.authorization import (
+    AuthorizationCode,
+    AuthorizationRequest,
+    new_code_verifier,
+    new_state,
+)
 from omnifund.errors import (
     ClientMisconfigured,
     InvalidGrant,
-    OmniFundError,
     InvalidResponse,
+    OmniFundError,
     OmniFundTimeout,
     OmniFundUnavailable,
 )
 from omnifund.events import Event
-from omnifund.oauth import Gateway
+from omnifund.http import HTTPClient
+from omnifund.oauth import OAuthClient
 from omnifund.token import Token
-from omnifund.transport import Transport
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider, every_misbehaviour
 
@@ -44,7 +49,7 @@ def provider() -> Iterator[ScriptedProvider]:
 
 
 class Noted:
-    """An observer that remembers."""
+    """An ``on_event`` that remembers."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -53,28 +58,29 @@ class Noted:
         self.events.append(event)
 
 
-def gateway(provider: ScriptedProvider, observe: Any = None, **times: float) -> Gateway:
-    return Gateway(
-        Transport(provider.url, **times),  # type: ignore[arg-type]  # times only
+def oauth(provider: ScriptedProvider, on_event: Any = None, **times: float) -> OAuthClient:
+    return OAuthClient(
+        HTTPClient(provider.url, **times),  # type: ignore[arg-type]  # times only
         client_id="3_client",
         client_secret=SECRET,
         redirect_uri="http://localhost:8000/callback",
         clock=time.time,
-        observe=observe or Noted(),
+        on_event=on_event or Noted(),
     )
 
 
 def code() -> AuthorizationCode:
-    return AuthorizationCode("the-code", Attempt.start("/", pkce=True, now=time.time()))
+    request = AuthorizationRequest(new_state(), new_code_verifier(), "/", time.time())
+    return AuthorizationCode("the-code", request)
 
 
-def test_the_credentials_go_in_the_body_alone_and_arrive_intact(
+def test_the_credentials_are_in_the_body_only_and_arrive_intact(
     provider: ScriptedProvider,
 ) -> None:
     """C1"""
     provider.on("POST", TOKEN, kit.json_answer(GOOD))
     sent = code()
-    token = gateway(provider).redeem(sent)
+    token = oauth(provider).exchange_code(sent)
     assert token.access_token == GOOD["access_token"]
     (request,) = provider.requests
     assert request.query == ()
@@ -84,7 +90,7 @@ def test_the_credentials_go_in_the_body_alone_and_arrive_intact(
         "grant_type": "authorization_code",
         "code": "the-code",
         "redirect_uri": "http://localhost:8000/callback",
-        "code_verifier": sent.attempt.code_verifier,
+        "code_verifier": sent.request.code_verifier,
         "client_id": "3_client",
         "client_secret": SECRET,
     }
@@ -93,8 +99,8 @@ def test_the_credentials_go_in_the_body_alone_and_arrive_intact(
 def test_the_other_grants_send_what_the_manual_says(provider: ScriptedProvider) -> None:
     """C1"""
     provider.on("POST", TOKEN, kit.json_answer(GOOD))
-    gateway(provider).password("me & you", "pä ss+%")
-    gateway(provider).refresh(Token("a", "r", 0, 0))
+    oauth(provider).password("me & you", "pä ss+%")
+    oauth(provider).refresh(Token("a", "r", 0, 0))
     credentials = {"client_id": "3_client", "client_secret": SECRET}
     assert [request.form for request in provider.requests] == [
         {"grant_type": "password", "username": "me & you", "password": "pä ss+%", **credentials},
@@ -103,13 +109,13 @@ def test_the_other_grants_send_what_the_manual_says(provider: ScriptedProvider) 
 
 
 @pytest.mark.parametrize(("name", "answer"), list(every_misbehaviour("http://localhost:1/token")))
-def test_no_misbehaviour_is_taken_for_a_token_and_each_is_asked_for_once(
+def test_no_misbehavior_is_taken_for_a_token_and_each_request_is_sent_once(
     provider: ScriptedProvider, name: str, answer: kit.Answer
 ) -> None:
     """C3, C4, C5, C6, C7"""
     provider.on("POST", TOKEN, answer)
     with pytest.raises(OmniFundError) as caught:
-        gateway(provider, read_timeout=2.0).redeem(code())
+        oauth(provider, read_timeout=2.0).exchange_code(code())
     expected = OmniFundUnavailable if name.endswith("without an answer") else InvalidResponse
     assert type(caught.value) is expected, name
     assert len(provider.received(TOKEN)) == 1
@@ -125,7 +131,7 @@ def test_a_token_with_another_status_than_200_is_refused(
     """C7"""
     provider.on("POST", TOKEN, kit.json_answer(GOOD, status))
     with pytest.raises(InvalidResponse):
-        gateway(provider).redeem(code())
+        oauth(provider).exchange_code(code())
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 599])
@@ -133,7 +139,7 @@ def test_429_and_5xx_are_not_tried_again(provider: ScriptedProvider, status: int
     """C9"""
     provider.on("POST", TOKEN, kit.json_answer(GOOD, status))
     with pytest.raises(OmniFundUnavailable):
-        gateway(provider).redeem(code())
+        oauth(provider).exchange_code(code())
     assert len(provider.received(TOKEN)) == 1
 
 
@@ -148,29 +154,39 @@ def test_429_and_5xx_are_not_tried_again(provider: ScriptedProvider, status: int
         ("soon", 5, 5),
         ("-1", 5, 5),
         (None, 5, 5),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 5, 5),
+        ("Mon, 01 Jan 2030 00:00:00 +9999999999", 5, 3600),
+        ("Fri, 31 Dec 9999 23:59:59 -1400", 5, 3600),
+        ("Mon, 01 Jan 0001 00:00:00 +1400", 0, 5),
+        ("9" * 400, 5, 3600),
+        ("\xb2", 5, 5),
     ],
     # The date's own text would be another one in each process that runs tests.
-    ids=["seconds", "spaces", "too long", "date", "past", "word", "negative", "none"],
+    ids=[
+        *("seconds", "spaces", "too long", "date", "past", "word", "negative", "none"),
+        *("giant year", "giant zone", "after the last year", "before the first year"),
+        *("400 digits", "not ASCII"),
+    ],
 )
-def test_retry_after_is_honoured(
+def test_retry_after_is_honored(
     provider: ScriptedProvider, header: str | None, low: int, high: int
 ) -> None:
-    """C9"""
+    """C9, K17"""
     headers = {} if header is None else {"Retry-After": header}
     provider.on("POST", TOKEN, kit.json_answer({}, 503, headers))
     with pytest.raises(OmniFundUnavailable) as caught:
-        gateway(provider).redeem(code())
+        oauth(provider).exchange_code(code())
     assert low <= caught.value.retry_after <= high
 
 
-def test_a_time_out_after_sending_is_ambiguous_and_never_sent_again(
+def test_a_timeout_after_sending_is_ambiguous_and_the_code_is_never_sent_again(
     provider: ScriptedProvider,
 ) -> None:
     """C3"""
     noted = Noted()
     provider.on("POST", TOKEN, kit.slow(kit.json_answer(GOOD), 30))
     with pytest.raises(OmniFundTimeout):
-        gateway(provider, noted, read_timeout=0.3).redeem(code())
+        oauth(provider, noted, read_timeout=0.3).exchange_code(code())
     assert len(provider.received(TOKEN)) == 1
     assert Event.TOKEN_AMBIGUOUS in noted.events
 
@@ -201,17 +217,15 @@ def test_each_error_code_means_one_thing(
         "POST", TOKEN, kit.json_answer({"error": error, "error_description": description}, status)
     )
     with pytest.raises(expected) as caught:
-        gateway(provider).redeem(code())
+        oauth(provider).exchange_code(code())
     assert description not in str(caught.value)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
 def test_json_content_types_are_accepted(provider: ScriptedProvider, content_type: str) -> None:
     """C6"""
-    import json
-
     provider.on("POST", TOKEN, kit.raw_answer(json.dumps(GOOD).encode(), 200, content_type))
-    assert gateway(provider).redeem(code()).access_token == GOOD["access_token"]
+    assert oauth(provider).exchange_code(code()).access_token == GOOD["access_token"]
 
 
 @pytest.mark.parametrize(
@@ -235,20 +249,20 @@ def test_a_token_that_cannot_be_used_is_refused_on_receipt(
     """C10, C11, C12"""
     provider.on("POST", TOKEN, kit.json_answer({**GOOD, **change}))
     with pytest.raises(InvalidResponse):
-        gateway(provider).redeem(code())
+        oauth(provider).exchange_code(code())
 
 
 @pytest.mark.parametrize("expires_in", ["3600", 3600, 3600.0])
-def test_a_lifetime_may_be_a_text(provider: ScriptedProvider, expires_in: object) -> None:
+def test_a_lifetime_may_be_a_string(provider: ScriptedProvider, expires_in: object) -> None:
     """C11"""
     provider.on("POST", TOKEN, kit.json_answer({**GOOD, "expires_in": expires_in}))
-    token = gateway(provider).redeem(code())
+    token = oauth(provider).exchange_code(code())
     assert token.expires_at - token.obtained_at == 3600
 
 
-def test_authlib_talks_to_the_token_endpoint_only(provider: ScriptedProvider) -> None:
+def test_authlib_sends_to_the_token_endpoint_only(provider: ScriptedProvider) -> None:
     """D5"""
-    client = gateway(provider)._client()
+    client = oauth(provider)._client()
     for url in ("http://localhost:1/", f"{provider.url}/other", f"{provider.url}{TOKEN}/x"):
         with pytest.raises(ValueError, match="token endpoint"):
             client.fetch_token(url, grant_type="refresh_token", refresh_token="x")
