@@ -72,7 +72,7 @@ def test_the_settings_know_nothing_of_the_rest() -> None:
 
 
 def test_flasks_session_is_touched_in_one_module() -> None:
-    assert users_of("flask.session") == {"web/visitor.py"}
+    assert users_of("flask.session") == {"web/auth.py"}
 
 
 def test_nothing_is_pickled() -> None:
@@ -94,8 +94,8 @@ def test_the_applications_log_and_do_not_print() -> None:
 def test_the_app_never_waits_by_sleeping_but_where_the_pause_is_a_parameter() -> None:
     # Local OmniFund is slow on purpose where a fault says so, at a pace that is a setting.
     assert users_of("time.sleep") <= {
-        "omnifund/access.py",
-        "omnifund/attempts.py",
+        "omnifund/authorization.py",
+        "omnifund/refresh.py",
         "local_omnifund/misbehaviour.py",
     }
 

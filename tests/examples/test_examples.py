@@ -266,7 +266,7 @@ def test_no_token_is_in_the_browser(merchant: Merchant) -> None:
             readable += decoded
             with contextlib.suppress(zlib.error):
                 readable += zlib.decompress(decoded)
-    assert b'"handle"' in readable
+    assert b'"connection"' in readable
     # OmniFund's tokens are hexadecimal digits in base64, so every fourth letter is one of five.
     assert not re.search(rb"(?:[MNOYZ][A-Za-z0-9]{3}){20}", readable)
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from omnifund.authorization import Query
 from omnifund.client import OmniFund, SignIn
-from omnifund.errors import InvalidState, ReauthorizationRequired
+from omnifund.errors import (
+    AccessDenied,
+    InvalidGrant,
+    InvalidState,
+    OmniFundUnavailable,
+    OwnerMismatch,
+    ReauthorizationRequired,
+)
 from omnifund.events import Event
 from omnifund.redis_client import connect
 from tests.faults.provider import HonestProvider
@@ -24,35 +30,54 @@ TOKEN = "/oauth/v2/token"
 
 
 @dataclass
-class App:
-    """A host that has no web framework at all: a cookie jar, and what was observed."""
+class Browser:
+    """A cookie jar, and nothing else."""
 
-    omnifund: OmniFund
-    provider: HonestProvider
-    clock: Clock
     cookies: dict[str, str] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
 
-    def start(self, next_path: str = "/") -> Query:
-        """Begin a sign-in, keep the cookies, be approved; return the callback's query."""
-        begun = self.omnifund.start(self.cookies, next_path)
-        for cookie in begun.cookies:
+    def take(self, cookies: list[Any]) -> None:
+        for cookie in cookies:
             if cookie["max_age"] == 0:
                 del self.cookies[cookie["key"]]
             else:
                 self.cookies[cookie["key"]] = cookie["value"]
-        approved = requests.get(begun.url, allow_redirects=False, timeout=10)
-        return parse_qsl(urlsplit(approved.headers["Location"]).query)
 
-    def finish(self, query: Query, current: str | None = None) -> SignIn:
-        return self.omnifund.finish(query, self.cookies, current=current)
+
+@dataclass
+class App:
+    """A host without a web framework: one browser, and the events that were reported."""
+
+    omnifund: OmniFund
+    provider: HonestProvider
+    clock: Clock
+    browser: Browser = field(default_factory=Browser)
+    events: list[Event] = field(default_factory=list)
+
+    def start(self, next: str = "/", *, owner: str = "", browser: Browser | None = None) -> str:
+        """Start a sign-in, keep the cookies, be approved; return the callback's query string."""
+        browser = browser or self.browser
+        started = self.omnifund.create_authorization_request(browser.cookies, next, owner=owner)
+        browser.take(list(started.cookies))
+        approved = requests.get(started.url, allow_redirects=False, timeout=10)
+        return urlsplit(approved.headers["Location"]).query
+
+    def finish(
+        self,
+        query_string: str | bytes,
+        current: str | None = None,
+        *,
+        owner: str = "",
+        cookies: Mapping[str, str] | None = None,
+    ) -> SignIn:
+        jar = self.browser.cookies if cookies is None else cookies
+        return self.omnifund.handle_callback(query_string, jar, current=current, owner=owner)
 
     def sign_in(self, current: str | None = None) -> str:
-        """Sign in; return the handle."""
-        return self.finish(self.start(), current).handle
+        """Sign in; return the connection ID."""
+        return self.finish(self.start(), current).connection_id
 
 
-def build(redis_url: str, base_url: str, **changes: Any) -> OmniFund:
+def client(redis_url: str, base_url: str, **changes: Any) -> OmniFund:
     values: dict[str, Any] = {
         "base_url": base_url,
         "client_id": "an id",
@@ -61,100 +86,252 @@ def build(redis_url: str, base_url: str, **changes: Any) -> OmniFund:
         "secret_keys": [secrets.token_urlsafe(48)],
         **changes,
     }
-    return OmniFund.build(connect(redis_url), **values)
+    return OmniFund(connect(redis_url), **values)
 
 
 @pytest.fixture
 def app(redis_url: str) -> Iterator[App]:
     clock, events = Clock(), list[Event]()
 
-    def observe(event: Event, **_facts: Any) -> None:
+    def on_event(event: Event, **_facts: Any) -> None:
         events.append(event)
 
     with HonestProvider(clock=clock) as provider:
-        omnifund = build(redis_url, provider.url, clock=clock, observe=observe)
+        omnifund = client(redis_url, provider.url, clock=clock, on_event=on_event)
         yield App(omnifund, provider, clock, events=events)
 
 
-def test_a_sign_in_ends_with_a_handle_that_opens_the_api(app: App) -> None:
+def test_a_sign_in_ends_with_a_connection_id_that_opens_the_api(app: App) -> None:
     done = app.finish(app.start("/orders?page=2"))
-    assert done.next_path == "/orders?page=2"
-    assert app.omnifund.api.customers(done.handle).items
+    assert (done.next, done.is_new) == ("/orders?page=2", True)
+    assert app.omnifund.api.customers(done.connection_id).items
     assert app.events[0] is Event.SIGN_IN_STARTED
     assert Event.SIGN_IN_SUCCEEDED in app.events
 
 
 def test_nothing_that_is_returned_shows_a_secret_in_its_repr(app: App) -> None:
-    query = app.start()
-    done = app.finish(query)
-    begun = app.omnifund.start(app.cookies)
-    shown = repr(done) + repr(begun)
-    for secret in (done.handle, begun.attempt.state, begun.attempt.code_verifier):
+    """D2"""
+    done = app.finish(app.start())
+    started = app.omnifund.create_authorization_request(app.browser.cookies)
+    shown = repr(done) + repr(started)
+    request = started.request
+    for secret in (done.connection_id, request.state, request.code_verifier):
         assert secret not in shown
 
 
-def test_a_reload_gets_the_same_handle_and_redeems_nothing(app: App) -> None:
+@pytest.mark.parametrize(
+    "next", [None, "", "https://evil.example", "//evil.example", "/callback?code=x", "/c%61llback"]
+)
+def test_next_is_checked_inside(app: App, next: str | None) -> None:
+    """G2, K6: the page of the redirect URI is never where a sign-in leads."""
+    started = app.omnifund.create_authorization_request({}, next)
+    assert started.request.next == "/"
+    assert app.omnifund.sign_in_with_password("merchant", "made up", next).next == "/"
+
+
+def test_a_reload_gets_the_same_connection_and_exchanges_nothing(app: App) -> None:
+    """B3"""
     query = app.start()
     first = app.finish(query)
-    assert app.finish(query) == app.finish(query, first.session_id) == first
+    for current in (None, first.connection_id):
+        again = app.finish(query, current)
+        assert (again.connection_id, again.is_new) == (first.connection_id, False)
     assert len(app.provider.received(TOKEN)) == 1
     assert app.events[-1] is Event.SIGN_IN_REPEATED
 
 
-def test_of_twenty_callbacks_at_once_one_redeems_the_code(app: App) -> None:
+def test_of_twenty_callbacks_at_the_same_time_one_exchanges_the_code(app: App) -> None:
+    """B2"""
     query = app.start()
 
     def finish(_number: int) -> str | None:
         try:
-            return app.finish(query).handle
+            return app.finish(query).connection_id
         except InvalidState:
             return None
 
     with ThreadPoolExecutor(20) as pool:
-        handles = set(pool.map(finish, range(20)))
-    assert len(handles - {None}) == 1
+        connections = set(pool.map(finish, range(20)))
+    assert len(connections - {None}) == 1
     assert len(app.provider.received(TOKEN)) == 1
 
 
 def test_back_to_an_older_callback_keeps_the_newer_sign_in(app: App) -> None:
     older = app.start()
-    first = app.finish(older).handle
+    first = app.finish(older).connection_id
     second = app.sign_in(current=first)
-    assert app.finish(older, second).handle == second
+    assert app.finish(older, second).connection_id == second
     with pytest.raises(ReauthorizationRequired):
         app.omnifund.api.customers(first)
 
 
 def test_a_sign_in_that_fails_leaves_the_one_before_alone(app: App) -> None:
-    handle = app.sign_in()
-    for query in ([("code", "x"), ("state", "A" * 43)], [("error", "access_denied")]):
+    """B1, B4"""
+    connection_id = app.sign_in()
+    for query in (f"code=x&state={'A' * 43}", "error=access_denied"):
         with pytest.raises(InvalidState):
-            app.finish(query, handle)
-    assert app.omnifund.api.customers(handle).items
+            app.finish(query, connection_id)
+    denied = app.start().replace("code=", "error=access_denied&ignored=")
+    with pytest.raises(AccessDenied):
+        app.finish(denied, connection_id)
+    assert app.omnifund.api.customers(connection_id).items
 
 
-def test_the_password_work_flow_ends_with_a_handle_too(app: App) -> None:
-    first = app.omnifund.password("merchant", "made up")
-    second = app.omnifund.password("merchant", "made up", current=first)
-    assert app.omnifund.api.customers(second).items
+def test_the_password_grant_ends_with_a_connection_too(app: App) -> None:
+    first = app.omnifund.sign_in_with_password("merchant", "made up").connection_id
+    second = app.omnifund.sign_in_with_password("merchant", "made up", "/x", current=first)
+    assert second.next == "/x"
+    assert app.omnifund.api.customers(second.connection_id).items
     with pytest.raises(ReauthorizationRequired):
         app.omnifund.api.customers(first)
 
 
-def test_signing_out_is_final(app: App) -> None:
-    handle = app.sign_in()
-    app.omnifund.sign_out(handle)
+def test_disconnecting_is_final(app: App) -> None:
+    """E6"""
+    connection_id = app.sign_in()
+    app.omnifund.disconnect(connection_id)
     with pytest.raises(ReauthorizationRequired):
-        app.omnifund.api.customers(handle)
-    assert app.events[-1] is Event.SIGNED_OUT
+        app.omnifund.api.customers(connection_id)
 
 
-def test_a_sign_in_ends_after_the_time_that_the_app_says(app: App, redis_url: str) -> None:
-    omnifund = build(redis_url, app.provider.url, sign_in_seconds=1000)
+def test_a_connection_ends_after_the_time_that_the_app_says(app: App, redis_url: str) -> None:
+    omnifund = client(redis_url, app.provider.url, sign_in_seconds=1000)
     app.omnifund = omnifund
-    handle = app.sign_in()
-    (left,) = omnifund.store.execute(("TTL", omnifund.token_store.key(handle)))
+    connection_id = app.sign_in()
+    (left,) = omnifund.store.execute(("TTL", omnifund.tokens.key(connection_id)))
     assert 990 <= left <= 1000
+
+
+def test_what_the_host_stores_and_deletes_goes_into_the_same_round_trips(app: App) -> None:
+    """B12, K25"""
+    store = app.omnifund.store
+    store.execute(("SET", "old", "1"))
+    first = app.sign_in()
+
+    def also(connection_id: str) -> list[tuple[str, ...]]:
+        assert app.omnifund.tokens.load(first) is not None
+        return [("SET", "new", connection_id)]
+
+    second = app.omnifund.handle_callback(
+        app.start(), app.browser.cookies, current=first, also=also, also_delete=[("DEL", "old")]
+    )
+    assert store.execute(("GET", "new"), ("GET", "old")) == [second.connection_id.encode(), None]
+
+
+class TestOwner:
+    """M1: the user of the host application who starts is the one who completes."""
+
+    def test_another_users_callback_is_refused_before_the_code_is_sent(self, app: App) -> None:
+        """M1: one user starts and signs out of the host; another one signs in, same browser."""
+        query = app.start(owner="user 1")
+        with pytest.raises(OwnerMismatch):
+            app.finish(query, owner="user 2")
+        assert app.provider.received(TOKEN) == []
+        assert app.events[-1] is Event.SIGN_IN_INVALID
+        # It is not used up: user 1 may return and complete it.
+        assert app.omnifund.api.customers(app.finish(query, owner="user 1").connection_id).items
+
+    @pytest.mark.parametrize("owner", ["", "user 2", "user 10", "USER 1"])
+    def test_a_completed_callback_gives_its_connection_to_no_other_user(
+        self, app: App, owner: str
+    ) -> None:
+        """M1: a repeated callback returns the connection ID again, to its owner only."""
+        query = app.start(owner="user 1")
+        first = app.finish(query, owner="user 1")
+        with pytest.raises(OwnerMismatch):
+            app.finish(query, owner=owner)
+        assert app.finish(query, owner="user 1").connection_id == first.connection_id
+
+    def test_a_callback_without_an_owner_is_not_for_a_user(self, app: App) -> None:
+        """M1"""
+        with pytest.raises(OwnerMismatch):
+            app.finish(app.start(), owner="user 1")
+        assert app.provider.received(TOKEN) == []
+
+    def test_the_browser_cannot_read_or_change_the_owner(self, app: App) -> None:
+        """M1, D1"""
+        query = app.start(owner="user-4711")
+        (cookie,) = app.browser.cookies.values()
+        assert "user-4711" not in cookie
+        # The cookie of another request, moved under this one's name.
+        other = Browser()
+        app.start(owner="user-2", browser=other)
+        mixed = dict(zip(app.browser.cookies, other.cookies.values(), strict=True))
+        with pytest.raises(InvalidState):
+            app.finish(query, owner="user-2", cookies=mixed)
+
+
+class TestCodeOnce:
+    """K10: a code is sent once, whichever state or browser brings it."""
+
+    def with_code(self, query: str, code: str) -> str:
+        return "&".join(
+            f"code={code}" if pair.startswith("code=") else pair for pair in query.split("&")
+        )
+
+    def code_in(self, query: str) -> str:
+        (pair,) = [pair for pair in query.split("&") if pair.startswith("code=")]
+        return pair.removeprefix("code=")
+
+    @pytest.mark.parametrize("in_another_browser", [False, True])
+    def test_a_used_code_with_another_state_is_not_sent_again(
+        self, app: App, in_another_browser: bool
+    ) -> None:
+        """K10"""
+        first = app.start()
+        done = app.finish(first)
+        other = Browser() if in_another_browser else app.browser
+        for _ in range(2):
+            second = self.with_code(app.start(browser=other), self.code_in(first))
+            with pytest.raises(InvalidState):
+                app.finish(second, cookies=other.cookies)
+        assert len(app.provider.received(TOKEN)) == 1
+        assert app.omnifund.api.customers(done.connection_id).items
+
+    def test_a_code_whose_exchange_failed_is_not_sent_again_either(self, app: App) -> None:
+        """K10, C3"""
+        app.provider.next_token_answer(lambda _request, _wire: False)
+        first = app.start()
+        with pytest.raises(OmniFundUnavailable):
+            app.finish(first)
+        with pytest.raises(InvalidState):
+            app.finish(self.with_code(app.start(), self.code_in(first)))
+        assert len(app.provider.received(TOKEN)) == 1
+
+    def test_a_code_spelled_in_another_way_is_the_same_code(self, app: App) -> None:
+        """K10"""
+        first = app.start()
+        code = self.code_in(first)
+        app.finish(first)
+        spelled = f"%{ord(code[0]):02x}{code[1:]}"
+        with pytest.raises(InvalidState):
+            app.finish(self.with_code(app.start(), spelled))
+        assert len(app.provider.received(TOKEN)) == 1
+
+    def test_of_one_code_in_ten_browsers_at_the_same_time_one_is_sent(self, app: App) -> None:
+        """K10"""
+        browsers = [Browser() for _ in range(10)]
+        queries = [app.start(browser=browser) for browser in browsers]
+        code = self.code_in(queries[0])
+
+        def finish(number: int) -> str:
+            try:
+                query = self.with_code(queries[number], code)
+                app.finish(query, cookies=browsers[number].cookies)
+            except InvalidState:
+                return "refused"
+            except InvalidGrant:
+                return "rejected by OmniFund"
+            return "signed in"
+
+        with ThreadPoolExecutor(10) as pool:
+            outcomes = sorted(pool.map(finish, range(10)))
+        # PKCE: OmniFund rejects the code with any verifier but that of the first browser.
+        assert outcomes in (
+            ["refused"] * 9 + ["signed in"],
+            [*["refused"] * 9, "rejected by OmniFund"],
+        )
+        assert len(app.provider.received(TOKEN)) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,19 +339,49 @@ def test_a_sign_in_ends_after_the_time_that_the_app_says(app: App, redis_url: st
     [
         ("http://localhost:8000/callback", False, "omnifund_attempt_"),
         ("https://app.example.com/callback", True, "__Host-omnifund_attempt_"),
+        ("HTTPS://app.example.com/callback", True, "__Host-omnifund_attempt_"),
     ],
 )
 def test_cookies_are_for_https_if_the_redirect_uri_is(
     redirect_uri: str, secure: bool, prefix: str
 ) -> None:
-    omnifund = build("redis://localhost:1", "http://localhost:9", redirect_uri=redirect_uri)
-    (cookie,) = omnifund.start({}).cookies
+    """F4, K32"""
+    omnifund = client("redis://localhost:1", "http://localhost:9", redirect_uri=redirect_uri)
+    (cookie,) = omnifund.create_authorization_request({}).cookies
     assert cookie["key"].startswith(prefix)
     assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (secure, True, "lax")
 
 
+def test_a_pending_request_ends_with_the_browsers_session(app: App) -> None:
+    """K8: a cookie without Max-Age or Expires; only a deletion has an age."""
+    for _ in range(9):
+        started = app.omnifund.create_authorization_request(app.browser.cookies)
+        app.browser.take(list(started.cookies))
+        *deleted, new = started.cookies
+        assert new["max_age"] is None
+        assert "expires" not in new
+        assert [cookie["max_age"] for cookie in deleted] == [0] * len(deleted)
+    assert deleted
+
+
+def test_states_and_verifiers_of_many_requests_are_distinct() -> None:
+    """A4, A8"""
+    omnifund = client("redis://localhost:1", "http://localhost:9")
+    requests_ = [omnifund.create_authorization_request({}).request for _ in range(1000)]
+    assert len({each for one in requests_ for each in (one.state, one.code_verifier)}) == 2000
+
+
+def test_without_pkce_there_is_no_verifier() -> None:
+    """A8"""
+    omnifund = client("redis://localhost:1", "http://localhost:9", pkce=False)
+    started = omnifund.create_authorization_request({})
+    assert started.request.code_verifier == ""
+    assert "code_challenge" not in started.url
+
+
 @pytest.mark.parametrize("secret_keys", [[], ["too short"], ["long enough " * 4, "too short"]])
 def test_a_short_secret_key_is_refused_without_being_named(secret_keys: list[str]) -> None:
+    """H1"""
     with pytest.raises(ValueError, match="32 characters") as caught:
-        build("redis://localhost:1", "http://localhost:9", secret_keys=secret_keys)
+        client("redis://localhost:1", "http://localhost:9", secret_keys=secret_keys)
     assert "too short" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The real gateway against the real Local OmniFund: every grant, and what each refusal means."""
+"""The real OAuth client against the real Local OmniFund: every grant, every refusal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
-from omnifund.authorization import Attempt
 from omnifund.authorization import AuthorizationCode
+from omnifund.client import OmniFund
 from omnifund.errors import ClientMisconfigured, InvalidGrant, OmniFundError
-from omnifund.oauth import Gateway
+from omnifund.http import HTTPClient
+from omnifund.oauth import OAuthClient
 from omnifund.token import Token
-from omnifund.transport import Transport
 from tests.local_omnifund.visitor import Visitor, form_to
 from tests.support.stack import Stack, query_of
 
@@ -21,17 +21,17 @@ UNKNOWN_TOKEN = (
 )
 
 
-def gateway(
+def oauth(
     stack: Stack,
     *,
     client_id: str | None = None,
     client_secret: str | None = None,
     redirect_uri: str | None = None,
-) -> Gateway:
-    """The app's gateway, with other credentials or another redirect URI where a test says so."""
+) -> OAuthClient:
+    """The app's OAuth client, with other credentials or redirect URI where a test says so."""
     settings = stack.settings
-    return Gateway(
-        Transport(stack.omnifund_url),
+    return OAuthClient(
+        HTTPClient(stack.omnifund_url),
         client_id=client_id or settings.omnifund_client_id,
         client_secret=client_secret or settings.omnifund_client_secret.get_secret_value(),
         redirect_uri=redirect_uri or settings.omnifund_redirect_uri,
@@ -40,22 +40,21 @@ def gateway(
 
 
 def granted_code(stack: Stack) -> AuthorizationCode:
-    """A code as OmniFund hands it out after Allow, with the attempt that it belongs to."""
-    person, parts = stack.person(), stack.app.extensions["omnifund"]
-    query = query_of(person.authorize())
-    cookies = person.browser.cookies.get_dict()
-    attempt: Attempt = parts.attempts.find(query["state"], cookies, now=stack.clock())
-    return AuthorizationCode(query["code"], attempt)
+    """A code as OmniFund issues it after Allow, with the request that it belongs to."""
+    omnifund: OmniFund = stack.app.extensions["omnifund"]
+    person, started = stack.person(), omnifund.create_authorization_request({})
+    code = query_of(person.decide(started.url))["code"]
+    return AuthorizationCode(code, started.request)
 
 
 def password_token(stack: Stack) -> Token:
-    return gateway(stack).password("merchant", DEMO_MERCHANT_PASSWORD)
+    return oauth(stack).password("merchant", DEMO_MERCHANT_PASSWORD)
 
 
 def test_every_grant_gives_a_token_in_omnifunds_form(stack: Stack) -> None:
-    by_code = gateway(stack).redeem(granted_code(stack))
+    by_code = oauth(stack).exchange_code(granted_code(stack))
     by_password = password_token(stack)
-    refreshed = gateway(stack).refresh(by_password)
+    refreshed = oauth(stack).refresh(by_password)
     for token in (by_code, by_password, refreshed):
         assert len(token.access_token) == 86
         assert len(token.refresh_token or "") == 86
@@ -67,58 +66,58 @@ def test_every_grant_gives_a_token_in_omnifunds_form(stack: Stack) -> None:
 
 def used_code(stack: Stack) -> None:
     code = granted_code(stack)
-    gateway(stack).redeem(code)
-    gateway(stack).redeem(code)
+    oauth(stack).exchange_code(code)
+    oauth(stack).exchange_code(code)
 
 
 def expired_code(stack: Stack) -> None:
     code = granted_code(stack)
     stack.clock.advance(31)
-    gateway(stack).redeem(code)
+    oauth(stack).exchange_code(code)
 
 
 def unknown_code(stack: Stack) -> None:
     code = granted_code(stack)
-    gateway(stack).redeem(AuthorizationCode(UNKNOWN_TOKEN, code.attempt))
+    oauth(stack).exchange_code(AuthorizationCode(UNKNOWN_TOKEN, code.request))
 
 
-def code_of_another_attempt(stack: Stack) -> None:
+def code_of_another_request(stack: Stack) -> None:
     """PKCE: the code is good, the verifier belongs to another one (RFC 7636 §4.6)."""
     first, second = granted_code(stack), granted_code(stack)
-    gateway(stack).redeem(AuthorizationCode(first.value, second.attempt))
+    oauth(stack).exchange_code(AuthorizationCode(first.value, second.request))
 
 
 def used_refresh_token(stack: Stack) -> None:
     token = password_token(stack)
-    gateway(stack).refresh(token)
-    gateway(stack).refresh(token)
+    oauth(stack).refresh(token)
+    oauth(stack).refresh(token)
 
 
 def expired_refresh_token(stack: Stack) -> None:
     token = password_token(stack)
     stack.clock.advance(14 * 24 * 3600 + 1)
-    gateway(stack).refresh(token)
+    oauth(stack).refresh(token)
 
 
 def unknown_refresh_token(stack: Stack) -> None:
-    gateway(stack).refresh(Token("a", UNKNOWN_TOKEN, 0, 0))
+    oauth(stack).refresh(Token("a", UNKNOWN_TOKEN, 0, 0))
 
 
 def wrong_password(stack: Stack) -> None:
-    gateway(stack).password("merchant", "wrong")
+    oauth(stack).password("merchant", "wrong")
 
 
 def unknown_user(stack: Stack) -> None:
-    gateway(stack).password("nobody", DEMO_MERCHANT_PASSWORD)
+    oauth(stack).password("nobody", DEMO_MERCHANT_PASSWORD)
 
 
 @pytest.mark.parametrize(
-    "attempt",
+    "send",
     [
         used_code,
         expired_code,
         unknown_code,
-        code_of_another_attempt,
+        code_of_another_request,
         used_refresh_token,
         expired_refresh_token,
         unknown_refresh_token,
@@ -127,33 +126,33 @@ def unknown_user(stack: Stack) -> None:
     ],
 )
 def test_a_grant_that_is_used_up_expired_or_wrong_is_rejected(
-    stack: Stack, attempt: Callable[[Stack], None]
+    stack: Stack, send: Callable[[Stack], None]
 ) -> None:
     """C8"""
     with pytest.raises(InvalidGrant):
-        attempt(stack)
+        send(stack)
 
 
 def wrong_secret(stack: Stack) -> None:
-    gateway(stack, client_secret="wrong").password("merchant", DEMO_MERCHANT_PASSWORD)
+    oauth(stack, client_secret="wrong").password("merchant", DEMO_MERCHANT_PASSWORD)
 
 
 def unknown_client(stack: Stack) -> None:
-    gateway(stack, client_id="9_unknown").password("merchant", DEMO_MERCHANT_PASSWORD)
+    oauth(stack, client_id="9_unknown").password("merchant", DEMO_MERCHANT_PASSWORD)
 
 
 def client_id_in_another_form(stack: Stack) -> None:
-    gateway(stack, client_id="unknown").redeem(granted_code(stack))
+    oauth(stack, client_id="unknown").exchange_code(granted_code(stack))
 
 
 def wrong_redirect_uri(stack: Stack) -> None:
     code = granted_code(stack)
     other = f"{stack.settings.omnifund_redirect_uri}/"
-    gateway(stack, redirect_uri=other).redeem(code)
+    oauth(stack, redirect_uri=other).exchange_code(code)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "code"),
+    ("send", "code"),
     [
         (wrong_secret, "invalid_client"),
         (unknown_client, "invalid_client"),
@@ -161,12 +160,12 @@ def wrong_redirect_uri(stack: Stack) -> None:
         (wrong_redirect_uri, "redirect_uri_mismatch"),
     ],
 )
-def test_what_only_the_operator_can_mend_is_told_apart(
-    stack: Stack, attempt: Callable[[Stack], None], code: str
+def test_what_only_the_operator_can_fix_is_told_apart(
+    stack: Stack, send: Callable[[Stack], None], code: str
 ) -> None:
     """C8"""
     with pytest.raises(ClientMisconfigured) as caught:
-        attempt(stack)
+        send(stack)
     assert caught.value.code == code
 
 
@@ -186,7 +185,7 @@ def test_a_misconfigured_client_keeps_sessions_and_says_so(stack: Stack) -> None
     assert person.status()["signed_in"] is True
 
 
-def test_no_error_of_the_gateway_shows_a_secret(stack: Stack) -> None:
+def test_no_error_of_the_client_shows_a_secret(stack: Stack) -> None:
     """D2"""
     with pytest.raises(OmniFundError) as caught:
         wrong_secret(stack)

@@ -1,4 +1,4 @@
-"""Refreshing: before expiry, on a 401, on demand; once, however many ask."""
+"""Refreshing: before expiry, on a 401, on demand; once, however many requests need it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import pytest
 import redis
 import requests
 
+from omnifund.client import OmniFund
 from tests.support.stack import Person, Stack, running_stack
 
 
 def tokens(stack: Stack, person: Person) -> tuple[str, str | None]:
-    """What the vault holds for this person's session."""
-    parts = stack.app.extensions["omnifund"]
-    record = parts.vault.load(person.browser.cookies["omnifund_session"])
-    return record.token.access_token, record.token.refresh_token
+    """The access token and the refresh token as they are stored now."""
+    omnifund: OmniFund = stack.app.extensions["omnifund"]
+    stored = omnifund.tokens.load(person.browser.cookies["omnifund_session"])
+    assert stored is not None
+    return stored.token.access_token, stored.token.refresh_token
 
 
 def test_a_refresh_on_demand_changes_both_tokens(stack: Stack, person: Person) -> None:
@@ -65,9 +67,10 @@ def test_however_many_requests_meet_an_expiring_token_it_is_refreshed_once(
         answers = list(pool.map(visit, range(requests_at_once)))
     assert answers == [200] * requests_at_once
     assert tokens(stack, person) != before
-    parts = stack.app.extensions["omnifund"]
-    handle = person.browser.cookies["omnifund_session"]
-    assert parts.vault.load(handle).token.generation == 1
+    omnifund: OmniFund = stack.app.extensions["omnifund"]
+    stored = omnifund.tokens.load(person.browser.cookies["omnifund_session"])
+    assert stored is not None
+    assert stored.token.generation == 1
 
 
 def test_a_refused_access_token_is_refreshed_once_and_the_request_repeated(
@@ -104,11 +107,13 @@ def test_a_revoked_connection_ends_in_one_sign_in_that_returns_to_the_same_page(
 def test_after_a_sign_out_nothing_comes_back(stack: Stack, person: Person) -> None:
     """E6"""
     person.sign_in()
-    parts = stack.app.extensions["omnifund"]
-    handle = person.browser.cookies["omnifund_session"]
-    record = parts.vault.load(handle)
-    turn = parts.vault.take_turn(handle, milliseconds=10_000)
+    omnifund: OmniFund = stack.app.extensions["omnifund"]
+    session_id = person.browser.cookies["omnifund_session"]
+    stored = omnifund.tokens.load(session_id)
+    lock = omnifund.tokens.acquire_refresh_lock(session_id, seconds=10)
+    assert stored is not None
+    assert lock.acquired
     person.press("/dashboard", "/logout")
-    late = parts.vault.seal(handle, record.token)
-    assert parts.vault.replace(handle, record, late, turn) is False
-    assert parts.vault.load(handle) is None
+    late = omnifund.tokens.prepare(session_id, stored.token)
+    assert omnifund.tokens.replace(session_id, stored, late, lock) is False
+    assert omnifund.tokens.load(session_id) is None

@@ -32,14 +32,28 @@ def refresh(visit: Visit) -> requests.Response:
 
 
 def assert_refreshing_rotates(visit: Visit) -> None:
-    """A refresh replaces both tokens; the old refresh token is dead and ends the connection."""
+    """A refresh replaces both tokens, and the old refresh token is not accepted again.
+
+    That is the last refresh: the connection ends with the access token, and not before (K24).
+    """
     before = visit.stored
     assert refresh(visit).headers["Location"] == "/dashboard"
     after = visit.stored
     assert before.token.access_token != after.token.access_token
     assert before.token.refresh_token != after.token.refresh_token
     visit.put_back(before)
-    assert refresh(visit).headers["Location"] == "/login?next=/dashboard"
+    assert_not_refreshed(visit)
+
+
+def assert_not_refreshed(visit: Visit) -> None:
+    """The server has refused to refresh: the merchant is signed in until the token expires."""
+    assert refresh(visit).headers["Location"] == "/dashboard"
+    assert "Not refreshed" in visit.get("/dashboard").text
+    assert visit.status()["refreshable"] is False
+    visit.stack.clock.now = visit.stored.token.expires_at - 1
+    assert visit.get("/dashboard").status_code == 200
+    visit.stack.clock.advance(1)
+    assert visit.get("/dashboard").headers["Location"] == "/login?next=/dashboard"
     assert visit.status() == {"signed_in": False}
 
 
@@ -230,7 +244,7 @@ class TestOAuth2MockServer:
     def test_a_refresh_token_that_it_refuses(self, server: OtherServer, visit: Visit) -> None:
         self.sign_in(visit, server)
         self.answer_next(server, token="invalid_grant")
-        assert refresh(visit).headers["Location"] == "/login?next=/dashboard"
+        assert_not_refreshed(visit)
 
     def test_the_password_work_flow(self, server: OtherServer, visit: Visit) -> None:
         assert by_password(visit, "any").headers["Location"] == "/dashboard"

@@ -150,7 +150,13 @@ class Person:
 
     def authorize(self, next_path: str = "/dashboard", *, answer: str = "accepted") -> str:
         """Start a sign-in, log in at OmniFund if asked to, answer; return the callback's URL."""
-        page = self.get(f"/login?next={next_path}", allow_redirects=True)
+        started = self.get(f"/login?next={next_path}")
+        assert started.status_code == 302, started.text
+        return self.decide(started.headers["Location"], answer=answer)
+
+    def decide(self, authorization_url: str, *, answer: str = "accepted") -> str:
+        """Open OmniFund's page, log in if asked to, press a button; return the callback's URL."""
+        page = self.browser.get(authorization_url, timeout=30)
         if "/login" in urlsplit(page.url).path:
             page = self.submit(page, "/login_check", _username=MERCHANT, _password=PASSWORD)
         assert page.status_code == 200, page.text

@@ -55,7 +55,7 @@ def inspected(redis_url: str) -> Iterator[Rig]:
         ("/", 1),
         ("/static/app.css", 0),
         ("/healthz", 0),
-        ("/no-such-page", 0),
+        ("/no-such-page", 1),  # it says in the header whether the merchant is signed in
     ],
 )
 def test_a_signed_in_page_costs_one_round_trip_at_most(

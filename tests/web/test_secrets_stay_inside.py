@@ -17,7 +17,7 @@ from tests.support.stack import PASSWORD, Clock, Person, Stack, app_settings, qu
 
 
 def visit_everything(person: Person) -> list[requests.Response]:
-    """Every page of the app, good and bad, signed in."""
+    """Open every page of the app, good and bad, signed in."""
     answers = [
         person.get(path)
         for path in (
@@ -49,10 +49,10 @@ def test_no_page_header_cookie_or_redis_value_shows_a_secret(stack: Stack, perso
     callback = person.authorize("/dashboard")
     answers = [person.get(callback)]
     session_id = person.browser.cookies["omnifund_session"]
-    vault = stack.app.extensions["omnifund"].vault
-    first = vault.load(session_id).token
+    tokens = stack.app.extensions["omnifund"].tokens
+    first = tokens.load(session_id).token
     answers += [*visit_everything(person), person.get(callback)]
-    second = vault.load(session_id).token
+    second = tokens.load(session_id).token
     assert first.access_token != second.access_token
     secrets_by_name = {
         "access token": first.access_token,
@@ -104,10 +104,10 @@ def test_no_log_line_shows_a_secret_even_at_debug(redis_url: str) -> None:
             verifier_cookies = [c.value for c in person.browser.cookies if "attempt" in c.name]
             person.get(callback)
             session_id = person.browser.cookies["omnifund_session"]
-            vault = other.extensions["omnifund"].vault
-            first = vault.load(session_id).token
+            tokens = other.extensions["omnifund"].tokens
+            first = tokens.load(session_id).token
             visit_everything(person)
-            second = vault.load(session_id).token
+            second = tokens.load(session_id).token
             person.press(
                 "/login/password", "/login/password", username="merchant", password=PASSWORD
             )
