@@ -179,6 +179,7 @@ def _sign_in_again(error: errors.ReauthorizationRequired) -> BaseResponse:
 
 
 def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
+    g.handled_error = error
     problem = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     signing_in = request.blueprint == "auth" and request.endpoint != "auth.logout"
     level = "error" if problem.whose_side == APP else "warning"
@@ -226,6 +227,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
 
 
 def _unexpected(error: Exception) -> BaseResponse:
+    g.handled_error = error
     log.error("page:error:unexpected", exc_info=error)
     return render(
         _HTTP_PROBLEMS[500],
