@@ -9,6 +9,7 @@ from flask import Flask
 
 import cli
 from config import ConfigurationError, Settings
+from omnifund.http import HTTPClient
 from omnifund.store import RedisClient
 from web import auth, current, errors, formats, layout, limits, operations, pages, security
 from web.application import Application
@@ -37,11 +38,19 @@ def create_app(
 
     app = Application(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
+    http_class, on_event = HTTPClient, events.observer()
+    # Imported only where it is used: without the folder the app is complete.
+    with_demo = settings.flow_inspector or settings.omnifund_environment == "local"
+    if with_demo:
+        import demo
+
+        http_class, on_event = demo.RecordingHTTPClient, demo.observing(on_event)
     omnifund = current.from_settings(
         settings,
         redis=redis,
+        http_class=http_class,
         clock=clock,
-        on_event=events.observer(),
+        on_event=on_event,
         time_redis=events.time_redis,
     )
     current.init_app(app, settings, omnifund)
@@ -54,6 +63,8 @@ def create_app(
     formats.register(app)
     errors.init_app(app)
     cli.init_app(app, settings)
+    if with_demo:
+        demo.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
         limits.init_app(app, limits.RateLimiter(omnifund.store, clock))

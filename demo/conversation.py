@@ -1,7 +1,7 @@
 """A recording, laid out for reading: the picture's arrows, the messages, the source lines.
 
-What is said about a step (its purpose, the rule behind it) stands here in one table; everything
-else comes from the recording, and the source lines from the files that are running.
+The purpose of each step is in one table here; everything else comes from the recording, from the
+rules, and from the files that are running.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from omnifund.masking import HIDDEN
-from omnifund.trace import Check, Exchange, Frame, Recording
-from web.recording import INCOMING, incoming_exchange
+import msgspec
 
-from omnifund import trace
+from demo import recorder, rules
+from demo.masking import HIDDEN
+from demo.recorder import INCOMING, Exchange, Frame, Recording
+from demo.rules import Outcome, Rule
 
 LANES: Final = {"browser": 58, "app": 192, "omnifund": 326}
 """Where each party's lane runs in the picture, in the picture's own units."""
@@ -62,6 +63,14 @@ STEPS: Final = {
         "The response arrives through your browser, so anyone could have forged it. The app uses "
         "none of it until the state matches.",
         "RFC 6749 §4.1.2, §10.12",
+    ),
+    "repeated_callback": Step(
+        "browser",
+        "app",
+        "Your browser sends the same callback again",
+        "By Reload, Back, or a double click. The code has been used, so the app sends OmniFund "
+        "nothing and leads you to the session that this sign-in started.",
+        "RFC 6749 §4.1.2, §10.5",
     ),
     "password": Step(
         "browser",
@@ -131,28 +140,37 @@ class Arrow:
     y: int
     from_x: int
     to_x: int
-    is_answer: bool
+    is_response: bool
     is_missing: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place in the code with the lines around it, each with its number."""
+    """A line of the code with the lines around it, each with its number."""
 
     place: Frame
     lines: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A rule, what came of it, and the code that applies it."""
+
+    rule: Rule
+    outcome: Outcome
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """A request and its answer, with everything that there is to say about them."""
+    """A request and its response, with everything there is to say about them."""
 
     anchor: str
     arrows: tuple[Arrow, ...]
     step: Step
     exchange: Exchange
     milliseconds: float | None
-    checks: tuple[tuple[Check, Frame], ...]
+    checks: tuple[Check, ...]
     sources: tuple[Source, ...]
     commands: tuple[tuple[str, str], ...]
 
@@ -188,17 +206,31 @@ def lay_out(chosen: Recording) -> Conversation:
     )
 
 
+def as_json(chosen: Recording) -> dict[str, Any]:
+    """Return ``chosen`` as it is downloaded, with the rules in words."""
+    facts: dict[str, Any] = msgspec.to_builtins(chosen)
+    for exchange, kept in zip(facts["exchanges"], chosen.exchanges, strict=True):
+        exchange["checks"] = [
+            {
+                **{name: getattr(rule, name) for name in ("text", "clause", "file", "line")},
+                "function": rule.function,
+                "outcome": outcome,
+            }
+            for rule, outcome in _rules(kept)
+        ]
+    return facts
+
+
 def title(chosen: Recording) -> str:
     """Return what the recording is about, in a word or two."""
-    incoming = incoming_exchange(chosen)
+    incoming = chosen.incoming
     if incoming is None:
         return "Recording"
     if incoming.step == "page":
-        return f"{incoming.method} {incoming.url}"
-    if Check.ATTEMPT_FINISHED.name in incoming.checks:
-        return "Sign-in, repeated"
+        query = "&".join(f"{name}={value}" for name, value in incoming.fields.items())
+        return f"{incoming.method} {incoming.url}" + (f"?{query}" if query else "")
     names = {"callback": "Sign-in", "password": "Password sign-in", "refresh": "Refresh"}
-    return names[incoming.step]
+    return names.get(incoming.step, "Sign-in, repeated")
 
 
 def moment(chosen: Recording) -> datetime:
@@ -206,39 +238,30 @@ def moment(chosen: Recording) -> datetime:
     return datetime.fromtimestamp(chosen.at, UTC)
 
 
-def _step(exchange: Exchange) -> Step:
-    if exchange.step != "omnifund":
-        return STEPS[exchange.step]
-    grant = exchange.fields.get("grant_type")
-    if grant is None:
-        return STEPS["api"]
-    return STEPS["password_grant" if grant == "password" else grant]
-
-
 def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
-    """Yield the messages in order: an answer to the browser comes after all that it waited for."""
-    began = exchanges[0].begun if exchanges else 0.0
-    for count, (index, exchange, is_answer) in enumerate(_in_order(exchanges)):
-        step = _step(exchange)
+    """Yield the messages in order: a response to the browser comes after all it waited for."""
+    began = exchanges[0].started if exchanges else 0.0
+    for count, (index, exchange, is_response) in enumerate(_in_order(exchanges)):
+        step = STEPS[exchange.step]
         ends = (step.sender, step.receiver)
-        from_lane, to_lane = reversed(ends) if is_answer else ends
-        at = exchange.ended if is_answer else exchange.begun
+        from_lane, to_lane = reversed(ends) if is_response else ends
+        at = exchange.ended if is_response else exchange.started
         yield Arrow(
             number=count + 1,
             anchor=_anchor(index),
             sender=from_lane,
-            label=_answer_label(exchange) if is_answer else _request_label(exchange),
+            label=_response_label(exchange) if is_response else _request_label(exchange),
             time="" if at is None else _elapsed(at - began),
             y=_FIRST_ARROW + count * _BETWEEN_ARROWS,
             from_x=LANES[from_lane],
             to_x=LANES[to_lane],
-            is_answer=is_answer,
-            is_missing=is_answer and exchange.status is None,
+            is_response=is_response,
+            is_missing=is_response and exchange.status is None,
         )
 
 
 def _in_order(exchanges: list[Exchange]) -> Iterator[tuple[int, Exchange, bool]]:
-    """Yield each exchange's number, the exchange, and whether its answer is meant."""
+    """Yield each exchange's index, the exchange, and whether its response is meant."""
     waiting: list[tuple[int, Exchange, bool]] = []
     for index, exchange in enumerate(exchanges):
         yield index, exchange, False
@@ -258,10 +281,9 @@ def _request_label(exchange: Exchange) -> str:
     return f"{exchange.method} {path}"
 
 
-def _answer_label(exchange: Exchange) -> str:
+def _response_label(exchange: Exchange) -> str:
     if exchange.status is None:
         return "no response"
-    fields = exchange.answer_fields
     for name, label in (
         ("access_token", "tokens"),
         ("error", "error"),
@@ -269,9 +291,9 @@ def _answer_label(exchange: Exchange) -> str:
         ("hydra:member", "your data"),
         ("state", "to OmniFund"),
     ):
-        if name in fields:
+        if name in exchange.response_fields:
             return f"{exchange.status} {label}"
-    location = exchange.answer_headers.get("Location", "")
+    location = exchange.response_headers.get("Location", "")
     return f"{exchange.status} {location if location.startswith('/') else ''}".strip()
 
 
@@ -287,20 +309,34 @@ def _message(index: int, exchange: Exchange, arrows: tuple[Arrow, ...]) -> Messa
     return Message(
         anchor=anchor,
         arrows=tuple(arrow for arrow in arrows if arrow.anchor == anchor),
-        step=_step(exchange),
+        step=STEPS[exchange.step],
         exchange=exchange,
-        # The start is retold, not measured.
+        # The start is reconstructed, not measured.
         milliseconds=None
         if ended is None or exchange.step == "login"
-        else max(0.0, ended - exchange.begun),
-        checks=tuple((Check[name], frame) for name, frame in exchange.checks.items()),
+        else max(0.0, ended - exchange.started),
+        checks=tuple(
+            Check(rule, outcome, _source_of_rule(rule)) for rule, outcome in _rules(exchange)
+        ),
         sources=tuple(map(_source, exchange.frames)),
         commands=tuple(_commands(exchange)),
     )
 
 
+def _rules(exchange: Exchange) -> Iterator[tuple[Rule, Outcome]]:
+    for name, outcome in exchange.checks.items():
+        # Another version of the app, on another server, may have rules of its own.
+        if (function := rules.RULES.get(name)) is not None:
+            yield rules.describe(function), outcome
+
+
+def _source_of_rule(rule: Rule) -> Source:
+    place = Frame(rule.file, rule.line, rule.function)
+    return Source(place, tuple(enumerate(rule.source, rule.line)))
+
+
 def _source(frame: Frame) -> Source:
-    path = str(trace.ROOT / frame.file)
+    path = str(recorder.ROOT / frame.file)
     linecache.checkcache(path)
     lines = linecache.getlines(path)
     first = max(1, frame.line - _LINES_BEFORE)
@@ -314,8 +350,8 @@ def _source(frame: Frame) -> Source:
 
 
 def _commands(exchange: Exchange) -> Iterator[tuple[str, str]]:
-    """Yield how to say the same to OmniFund by hand, secrets taken from the environment."""
-    if exchange.step != "omnifund":
+    """Yield commands that send the same request, with the secrets from the environment."""
+    if STEPS[exchange.step].sender != "app":
         return
     url = shlex.quote(exchange.url)
     if "Authorization" in exchange.headers:

@@ -1,7 +1,7 @@
-"""The failure lab's cards: what can go wrong, what it stands for, and what should happen then.
+"""The failure lab's cards: what can go wrong, when it happens, and what should follow.
 
-``faults`` are the names of Local OmniFund's switches. ``proof`` is the test that shows it for every
-variation; that each card does what it says is tested in a browser, card by card.
+``faults`` are the names of Local OmniFund's faults. ``proof`` is the test that covers every
+variation; each card itself is tested in a browser.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Final, NamedTuple
 
 
 class Way(Enum):
-    """How a failure is brought about."""
+    """How a failure is caused."""
 
-    SIGN_IN = "start a sign-in that OmniFund spoils"
-    PAGE = "open a page that OmniFund spoils"
-    FORGED = "come back with a state that nobody was given"
-    REPLAYED = "come back with a callback that has been used"
-    TABS = "open five pages at once while the token expires"
+    SIGN_IN = "start a sign-in that fails at OmniFund"
+    PAGE = "open a page whose request fails at OmniFund"
+    FORGED = "return with a state that no sign-in has"
+    REPLAYED = "return with a callback that has been used"
+    TABS = "open five pages simultaneously while the token expires"
     STORE = "stop Redis for a few seconds"
 
 
 class Card(NamedTuple):
     """One failure.
 
-    ``stands_for`` is a sentence for a person; ``careless`` and ``ours`` go on where "A naive
-    client" and "This app" begin.
+    ``stands_for`` says when it happens in the real world; ``naive`` and ``ours`` complete the
+    sentences that begin with "A naive client" and "This app".
     """
 
     id: str
     title: str
     stands_for: str
-    careless: str
+    naive: str
     ours: str
     proof: str
     way: Way
@@ -44,8 +44,8 @@ class Card(NamedTuple):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the page that follows belongs to a conversation that can be looked at."""
-        return self.way not in _SAID_ELSEWHERE
+        """Whether the page that follows has one recording."""
+        return self.way not in _WITHOUT_ONE_RECORDING
 
 
 class Group(NamedTuple):
@@ -61,8 +61,8 @@ class Group(NamedTuple):
         return all(card.needs_session for card in self.cards)
 
 
-# With Redis away nothing is said; the five tabs have a conversation each.
-_SAID_ELSEWHERE: Final = frozenset({Way.STORE, Way.TABS})
+# Without Redis OmniFund is sent nothing; the five tabs have a recording each.
+_WITHOUT_ONE_RECORDING: Final = frozenset({Way.STORE, Way.TABS})
 _SIGNED_IN: Final = frozenset({Way.PAGE, Way.TABS, Way.REPLAYED, Way.STORE})
 
 

@@ -1,87 +1,28 @@
-"""``/inspector``: the OAuth conversation of the visitor's own session, drawn and in words."""
+"""``/inspector``: the OAuth messages of the visitor's own session, as a picture and in words."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, g, jsonify, render_template, request
-from omnifund.masking import Masker
-from omnifund.trace import Frame, Recording
-from web.conversation import LANES, lay_out, moment, title
-from web.integration import integration
-from web.recording import incoming_exchange
+from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from config import Settings
-from omnifund import trace
-from omnifund.errors import StoreUnavailable
-from web import recording, visitor
+from demo import hooks, storage
+from demo.conversation import LANES, as_json, lay_out, moment, title
+from demo.recorder import Recording
+from omnifund.encryption import fingerprint
+from web import auth, sessions
+from web.current import omnifund, settings
 
 blueprint = Blueprint("inspector", __name__)
 
-_RECORDED: Final = {
-    ("sign_in.callback", "GET"): "callback",
-    ("sign_in.password", "POST"): "password",
-    ("pages.refresh", "POST"): "refresh",
-    ("pages.dashboard", "GET"): "page",
-    ("pages.customers", "GET"): "page",
-    ("pages.transactions", "GET"): "page",
-}
 
-# --- recording every request that takes part ---------------------------------------------------
-
-
-def init_app(app: Flask, settings: Settings) -> None:
-    """Record what the app says to OmniFund, and show it; nothing at all when that is off."""
+def init_app(app: Flask) -> None:
+    """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
-    if not settings.flow_inspector:
-        return
-    key = settings.secret_key.get_secret_value()
-
-    @app.before_request
-    def begin() -> None:
-        step = _RECORDED.get((request.endpoint or "", request.method))
-        if step is None:
-            return
-        started = Recording(g.request_id, integration().clock(), Masker(key))
-        view = app.view_functions[str(request.endpoint)]
-        incoming = started.add(
-            step,
-            request.method,
-            request.full_path.rstrip("?"),
-            frames=[Frame.of(getattr(view, "__wrapped__", view))],
-        )
-        incoming.fields |= started.masker.fields(request.form.items())
-        incoming.headers["Cookie"] = ", ".join(name for name, _ in _own_cookies()) or "none"
-        trace.begin(started)
-
-    @app.after_request
-    def finish(response: Response) -> Response:
-        made = trace.current()
-        if made is not None and not g.get("recording_kept") and recording.is_worth_keeping(made):
-            _keep(made, response)
-        return response
-
-    @app.teardown_request
-    def end(_error: BaseException | None) -> None:
-        trace.end()
-
-
-def _keep(made: Recording, response: Response) -> None:
-    """Keep a recording in its session; in the browser, where there is none or none any more."""
-    if (incoming := incoming_exchange(made)) is not None:
-        made.answer(incoming, response.status_code, dict(response.headers))
-    if made.problem and (_is_sign_in() or not visitor.is_known()):
-        recording.keep_in_browser(made, response)
-        return
-    # Redis has failed since the page was made: the page matters more than the telling of it.
-    with suppress(StoreUnavailable):
-        visitor.keep(made)
-
-
-def _is_sign_in() -> bool:
-    return request.blueprint == "sign_in"
+    app.extensions["navigation"].append(("inspector.inspector", "Inspector"))
+    app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
+    hooks.init_app(app)
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -89,10 +30,10 @@ def _is_sign_in() -> bool:
 
 @blueprint.get("/inspector")
 def inspector() -> BaseResponse | str:
-    """The conversation: what was said, what was checked, which code did it."""
+    """The messages, what was checked, and the code that ran."""
     recordings = _visitors_recordings()
     if recordings is None:
-        return visitor.to_sign_in()
+        return auth.to_sign_in()
     chosen = next((each for each in recordings if each.id == request.args.get("show")), None)
     chosen = chosen or (recordings[0] if recordings else None)
     return render_template(
@@ -107,58 +48,33 @@ def inspector() -> BaseResponse | str:
 
 @blueprint.get("/inspector/recordings.json")
 def download() -> BaseResponse:
-    """The same to keep or to send to somebody, for instance in a support ticket."""
+    """The same as a file, for instance for a support ticket."""
     recordings = _visitors_recordings()
     if recordings is None:
-        return visitor.to_sign_in()
+        return auth.to_sign_in()
     response = jsonify(
         about="OAuth messages as this app saw them; secrets are replaced by short hashes",
-        environment=integration().settings.omnifund_environment,
-        recordings=[each.as_dict() for each in recordings],
+        environment=settings().omnifund_environment,
+        recordings=[as_json(each) for each in recordings],
     )
     response.headers["Content-Disposition"] = "attachment; filename=omnifund-conversations.json"
     return response
 
 
 def _visitors_recordings() -> list[Recording] | None:
-    """Return what this visitor may see, the latest first; ``None``: they have to sign in first."""
-    if not integration().settings.flow_inspector:
-        abort(404)
-    connection = visitor.connection()
-    failed = recording.failed_sign_in(request)
+    """Return what this visitor may see, the latest first; ``None``: they must sign in first."""
+    connection, failed = auth.connection(), storage.failed_sign_in()
     if connection is None and failed is None:
         return None
-    found = recording.load(connection.handle) if connection else []
+    found = storage.load(connection.id) if connection else []
     return sorted([*found, *([failed] if failed else [])], key=lambda each: -each.at)
 
 
-# --- who holds what ----------------------------------------------------------------------------
-
-_COOKIES: Final = (
-    ("omnifund_session", "session ID: random, and all this app needs to recognize you"),
-    (
-        "omnifund_attempt_",
-        "a sign-in from the last ten minutes: code verifier, return path; encrypted",
-    ),
-    ("omnifund_visitor", "CSRF protection for forms before sign-in; encrypted"),
-    ("omnifund_trace", "the last recording that ended without a session; masked, encrypted"),
-    ("omnifund_notice", "which notice to show next: one word"),
-    ("omnifund_lab", "which lab card ran last: one word"),
-)
-
-
-def _own_cookies() -> list[tuple[str, str]]:
-    """Return the name and the meaning of each cookie of this app that the browser has sent."""
-    return [
-        (name, meaning)
-        for name in request.cookies
-        for prefix, meaning in _COOKIES
-        if name.removeprefix("__Host-").startswith(prefix)
-    ]
+# --- where data is stored ------------------------------------------------------------------------
 
 
 def _browser_holds() -> list[dict[str, Any]]:
-    secure = ["Secure"] if integration().settings.secure_cookies else []
+    secure = ["Secure"] if omnifund().secure_cookies else []
     return [
         {
             "name": name,
@@ -166,26 +82,25 @@ def _browser_holds() -> list[dict[str, Any]]:
             "flags": ", ".join(["HttpOnly", "SameSite=Lax", "Path=/", *secure]),
             "meaning": meaning,
         }
-        for name, meaning in _own_cookies()
+        for name, meaning in hooks.own_cookies()
     ]
 
 
 def _store_holds() -> list[dict[str, Any]]:
-    connection = visitor.connection()
+    connection = auth.connection()
     if connection is None:
         return []
-    parts, handle = integration(), connection.handle
     names = {
-        visitor.session_key(handle): "when you signed in; encrypted",
-        parts.vault.key(handle): "the tokens; encrypted",
-        recording.key(handle): "these recordings; masked, encrypted",
+        sessions.current().key(connection.id): "when you signed in; encrypted",
+        omnifund().tokens.key(connection.id): "the tokens; encrypted",
+        storage.key(fingerprint(connection.id)): "these recordings; masked, encrypted",
     }
-    answers = parts.store.execute(
+    found = omnifund().store.execute(
         *(("MEMORY", "USAGE", name) for name in names), *(("TTL", name) for name in names)
     )
-    sizes, lives = answers[: len(names)], answers[len(names) :]
+    sizes, lifetimes = found[: len(names)], found[len(names) :]
     return [
         {"name": name, "bytes": size, "seconds": seconds, "meaning": meaning}
-        for (name, meaning), size, seconds in zip(names.items(), sizes, lives, strict=True)
+        for (name, meaning), size, seconds in zip(names.items(), sizes, lifetimes, strict=True)
         if size is not None
     ]

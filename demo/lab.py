@@ -1,7 +1,7 @@
-"""``/lab``: make it fail. In ``local`` only; elsewhere these addresses do not exist.
+"""``/lab``: real-world failures to try out. In ``local`` only; elsewhere these pages do not exist.
 
-Each card arms a fault for this visitor at Local OmniFund, does what runs into it, and has the next
-page say what was meant to happen. Local OmniFund is spoken to over HTTP, as any OmniFund is.
+Each card enables faults for this visitor at Local OmniFund, leads the visitor into them, and has
+the next page say what should have happened. Local OmniFund is reached over HTTP, as any OmniFund.
 """
 
 from __future__ import annotations
@@ -16,18 +16,27 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, Flask, Response, abort, g, redirect, render_template, request, url_for
-from omnifund.trace import Frame
-from web.conversation import Source
-from web.cookies import cookie_name, delete_cookie, set_cookie
-from web.failures import CARDS, GROUPS, Card, Way
-from web.integration import integration
+from flask import (
+    Blueprint,
+    Flask,
+    abort,
+    g,
+    redirect,
+    render_template,
+    request,
+    request_finished,
+    url_for,
+)
 from werkzeug.wrappers import Response as BaseResponse
 
-from config import Settings
-from omnifund import trace
+from demo import cookies, hooks, recorder
+from demo.conversation import Source
+from demo.failures import CARDS, GROUPS, Card, Way
+from demo.recorder import Frame, harmless
+from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable
-from web import security, sign_in, visitor
+from web import auth, security
+from web.current import omnifund, settings
 
 blueprint = Blueprint("lab", __name__)
 
@@ -35,20 +44,20 @@ STRIP_SECONDS: Final = 600
 """How long the explanation waits for the page that it belongs to."""
 
 PAUSE: Final = b"pause-store\n"
-"""What the launcher of the demo is told."""
+"""What is written to the pipe of the demo's launcher."""
 
 PAUSE_WAIT_SECONDS: Final = 2.0
 
-_MAX_ANSWER_BYTES: Final = 16 * 1024
+_COOKIE: Final = "omnifund_lab"
+_MAX_RESPONSE_BYTES: Final = 16 * 1024
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Offer the lab, where failures are welcome."""
-    if settings.omnifund_environment != "local":
-        return
+def init_app(app: Flask) -> None:
+    """Offer the lab."""
     app.register_blueprint(blueprint)
-    app.context_processor(_explanation)
-    app.after_request(_follow)
+    app.extensions["navigation"].append(("lab.lab", "Lab"))
+    app.context_processor(lambda: _explanation() or {"lab_card": None})
+    request_finished.connect(_follow, app)
 
 
 @blueprint.get("/lab")
@@ -58,7 +67,7 @@ def lab() -> BaseResponse | str:
         "lab.html",
         groups=GROUPS,
         ran=request.args.get("ran", ""),
-        recording_id=request.args.get("show", ""),
+        shown=request.args.get("show", ""),
     )
 
 
@@ -70,95 +79,105 @@ def show(card_id: str) -> BaseResponse | str:
 
 
 def _page(template: str, **values: object) -> BaseResponse | str:
-    if (origin := sign_in.origin_to_move_to()) is not None:
-        return redirect(f"{origin}{request.path}?{sign_in.MOVED}=1")
+    if (origin := auth.origin_to_move_to()) is not None:
+        return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    security.allow_form_action(_origin(integration().settings.omnifund_base_url))
+    security.allow_form_action(_origin(settings().omnifund_base_url))
     return render_template(
         template,
-        connected=visitor.connection() is not None,
-        can_pause_store=integration().settings.demo_control is not None,
+        connected=auth.connection() is not None,
+        can_pause_store=settings().demo_control is not None,
         **values,
     )
 
 
 @blueprint.get("/lab/five-tabs")
-@visitor.signed_in_only
-def five_tabs(_connection: visitor.Connection) -> str:
-    """Five requests at once, counted by a script, or by hand in five tabs."""
+@auth.signed_in_only
+def five_tabs(_connection: auth.Connection) -> str:
+    """Five requests at the same time, counted by a script, or opened by hand in five tabs."""
     return render_template("lab_tabs.html", card=CARDS["five_tabs"])
 
 
 @blueprint.post("/lab/<card_id>")
 def run(card_id: str) -> BaseResponse:
-    """Bring the failure about, and lead the visitor into it."""
+    """Cause the failure, and lead the visitor into it."""
     card = CARDS.get(card_id) or abort(404)
     response = _run(card)
-    set_cookie(response, integration().settings, _cookie(), card.id, max_age=STRIP_SECONDS)
+    cookies.write(response, _COOKIE, card.id, max_age=STRIP_SECONDS)
     return response
 
 
 def _run(card: Card) -> BaseResponse:
     if card.way is Way.SIGN_IN:
-        attempt, response = sign_in.start()
-        _arm(card, scope="state", state=attempt.state)
-        return response
+        started = omnifund().create_authorization_request(request.cookies)
+        _arm(card, scope="state", state=started.request.state)
+        return _to(started.url, started)
     if card.way is Way.FORGED:
-        _attempt, response = sign_in.start()
-        forged = urlencode({"code": "a-code-of-somebody-else", "state": secrets.token_urlsafe(32)})
-        response.headers["Location"] = f"{url_for('sign_in.callback')}?{forged}"
-        return response
-    connection = visitor.connection()
+        started = omnifund().create_authorization_request(request.cookies)
+        forged = urlencode({"code": "a-code-of-another-person", "state": secrets.token_urlsafe(32)})
+        return _to(f"{url_for('auth.callback')}?{forged}", started)
+    connection = auth.connection()
     if connection is None:
-        return visitor.to_sign_in()
+        return auth.to_sign_in()
     if card.way is Way.REPLAYED:
-        return redirect(integration().settings.omnifund_base_url + "/faults/last-callback")
+        return redirect(settings().omnifund_base_url + "/faults/last-callback")
     if card.way is Way.STORE:
         _pause_store()
         return redirect(url_for("pages.dashboard"), code=303)
-    _arm(card, scope="bearer", bearer=connection.record.token.access_token)
+    _arm(card, scope="bearer", access_token=connection.stored.token.access_token)
     target = "lab.five_tabs" if card.way is Way.TABS else "pages.customers"
     return redirect(url_for(target), code=303)
 
 
-def _arm(card: Card, *, scope: str, state: str = "", bearer: str = "") -> None:
-    """Switch the card's faults on at Local OmniFund, for this sign-in or this connection."""
+def _to(url: str, started: Redirect) -> BaseResponse:
+    """Redirect to ``url`` with the cookies of an authorization request."""
+    response = redirect(url)
+    for cookie in started.cookies:
+        response.set_cookie(**cookie)
+    return response
+
+
+def _arm(card: Card, *, scope: str, state: str = "", access_token: str = "") -> None:
+    """Enable the card's faults at Local OmniFund, for this sign-in or this connection only."""
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-    if bearer:
-        headers["Authorization"] = f"Bearer {bearer}"
-    for fault in card.faults:
-        answer = integration().transport.send(
-            "POST",
+    if access_token:
+        headers["Authorization"] = f"Bearer {access_token}"
+    where = {"scope": scope, **({"state": state} if state else {})}
+    # The fault of a card that was run before may still be waiting.
+    steps = [("DELETE", {}), *(("POST", {"id": fault}) for fault in card.faults)]
+    for method, fault in steps:
+        response = omnifund().http.send(
+            method,
             "/faults",
             headers=headers,
-            body=urlencode({"id": fault, "scope": scope, **({"state": state} if state else {})}),
-            max_bytes=_MAX_ANSWER_BYTES,
+            body=urlencode({**fault, **where}),
+            max_bytes=_MAX_RESPONSE_BYTES,
         )
-        if answer.status != 201:
+        if response.status not in (201, 204):
             raise OmniFundUnavailable("this OmniFund cannot enable that fault")
 
 
 def _pause_store() -> None:
-    """Ask the launcher of the demo to stop Redis for some seconds."""
-    control = integration().settings.demo_control
+    """Have the launcher of the demo stop Redis for some seconds."""
+    control = settings().demo_control
     try:
-        _tell(control or abort(404), PAUSE)
+        _write(control or abort(404), PAUSE)
     except OSError:
-        # The launcher has gone, and left its pipe or not even that.
+        # The launcher has ended, and left its pipe or not even that.
         abort(404)
-    # Not before it stands still: the next page might be quicker than the launcher.
-    give_up_at = time.monotonic() + PAUSE_WAIT_SECONDS
+    # Not before Redis has stopped: the next page might be quicker than the launcher.
+    deadline = time.monotonic() + PAUSE_WAIT_SECONDS
     with suppress(StoreUnavailable):
-        while time.monotonic() < give_up_at:
-            integration().store.execute(("PING",))
+        while time.monotonic() < deadline:
+            omnifund().store.execute(("PING",))
 
 
-def _tell(control: Path, word: bytes) -> None:
-    # Without anybody at the other end this fails at once, instead of waiting for a reader.
+def _write(control: Path, order: bytes) -> None:
+    # Without a reader at the other end this fails, instead of waiting for one.
     pipe = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
     try:
-        os.write(pipe, word)
+        os.write(pipe, order)
     finally:
         os.close(pipe)
 
@@ -166,39 +185,35 @@ def _tell(control: Path, word: bytes) -> None:
 # --- the explanation on the page that follows -------------------------------------------------
 
 
-def _explanation() -> dict[str, object]:
-    """Return the card that led to this page, once, and which recording tells what happened."""
-    card, recording_id = _pressed()
+@harmless
+def _explanation() -> dict[str, object] | None:
+    """Return the card that led to this page, once, and the ID of the recording that shows it."""
+    card, recording_id = _last_run()
     if card is None or g.get("lab_explained"):
-        return {"lab_card": None}
+        return None
     g.lab_explained = True
     return {"lab_card": card, "lab_shown": recording_id or g.request_id}
 
 
-def _follow(response: Response) -> Response:
-    """Forget a card that has been explained; otherwise remember where its story was told.
+@harmless
+def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
+    """Forget a card that has been explained; otherwise remember its recording.
 
     What a card leads to may be over before there is a page: the page that follows then belongs to
-    another conversation.
+    another recording.
     """
-    card, recording_id = _pressed()
+    card, recording_id = _last_run()
     if card is None:
-        return response
-    settings, made = integration().settings, trace.current()
+        return
     if g.get("lab_explained"):
-        delete_cookie(response, settings, _cookie())
-    elif made is not None and not recording_id:
-        set_cookie(response, settings, _cookie(), f"{card.id}.{made.id}", max_age=STRIP_SECONDS)
-    return response
+        cookies.delete(response, _COOKIE)
+    elif not recording_id and hooks.is_kept():
+        cookies.write(response, _COOKIE, f"{card.id}.{g.request_id}", max_age=STRIP_SECONDS)
 
 
-def _pressed() -> tuple[Card | None, str]:
-    card_id, _, recording_id = request.cookies.get(_cookie(), "").partition(".")
+def _last_run() -> tuple[Card | None, str]:
+    card_id, _, recording_id = cookies.read(_COOKIE).partition(".")
     return CARDS.get(card_id), recording_id
-
-
-def _cookie() -> str:
-    return cookie_name(integration().settings, "omnifund_lab")
 
 
 def _origin(url: str) -> str:
@@ -212,7 +227,7 @@ def _origin(url: str) -> str:
 def proof_source(proof: str) -> Source | None:
     """Return the test that ``proof`` names, from the files beside this app, if they are there."""
     file, name = proof.split("::")
-    path = trace.ROOT / file
+    path = recorder.ROOT / file
     if not path.is_file():
         return None
     text = path.read_text()

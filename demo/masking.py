@@ -1,7 +1,7 @@
-"""What may be shown of a message: enough to follow the conversation, and no secret.
+"""What may be shown of a message: enough to follow it, and no secret.
 
-A secret is replaced by its *mark*, the beginning of its HMAC: the same value has the same mark, so
-it can be followed from message to message, and nobody can get back from a mark to the value.
+A secret is replaced by the beginning of its HMAC, such as ``#1f8a02c4``: equal secrets have equal
+hashes, so a secret can be followed from message to message, and no hash leads back to its secret.
 """
 
 from __future__ import annotations
@@ -12,34 +12,48 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 MAX_FIELDS: Final = 24
 MAX_TEXT: Final = 200
 
 HIDDEN: Final = "••••••••"
-"""Stands for a secret that does not even get a mark."""
+"""Stands for a secret that does not even get a hash."""
 
 # Chosen by people, so perhaps easy to guess.
 _GUESSABLE: Final = frozenset({"password", "client_secret", "username"})
-# What is not known to be harmless is a secret.
-_HARMLESS: Final = frozenset(
+# This app writes these itself.
+_OWN: Final = frozenset(
     {
         *("response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method"),
-        *("grant_type", "token_type", "expires_in", "scope", "error", "next", "page", "kind"),
-        *("@context", "@type", "@id", "hydra:totalItems"),
+        *("grant_type", "next", "page", "kind"),
     }
+)
+# A server writes these; every field that is in neither list is a secret.
+_PUBLIC: Final = frozenset(
+    {"token_type", "expires_in", "scope", "error", "@context", "@type", "@id", "hydra:totalItems"}
 )
 _HEADERS: Final = (
     *("Accept", "Authorization", "Content-Type", "Location", "Retry-After", "Date"),
-    *("Cache-Control", "WWW-Authenticate"),
+    *("Cache-Control", "WWW-Authenticate", "Set-Cookie"),
 )
-_MEDIA_TYPES: Final = re.compile(r"[A-Za-z0-9.+*/;=, -]{1,100}")
+# A word of this length could be a secret that this app has never seen, unless it is one of these.
 _LONG_WORD: Final = re.compile(r"[^\s\"'<>()]{16,}")
+_LONG_PART: Final = re.compile(r"[^\s\"'<>()\[\]{}/:;,.?&=#|]{16,}")
+_KNOWN_WORDS: Final = frozenset(
+    {
+        *("temporarily_unavailable", "unauthorized_client", "unsupported_response_type"),
+        *("unsupported_grant_type", "redirect_uri_mismatch", "invalid_redirect_uri"),
+        *("interaction_required", "consent_required", "account_selection_required"),
+        *("authorization_code", "error_description", "x-www-form-urlencoded"),
+    }
+)
+_SHORTEST_SECRET: Final = 4
+"""Characters; a shorter value occurs in other texts by chance."""
 
 
 class Masker:
-    """Masks messages; ``key`` keeps others from finding a value by trying. One for each recording.
+    """Masks the messages of one recording; without ``key`` no hash can be computed.
 
     It remembers the secrets that it has seen, so that a server's text that repeats one is noticed.
     """
@@ -48,43 +62,32 @@ class Masker:
         self._key = key.encode()
         self._seen: set[str] = set()
 
+    def learn(self, *secrets: str | None) -> None:
+        """Never show these, wherever they appear."""
+        self._seen.update(secret for secret in secrets if secret)
+
     def mark(self, secret: str) -> str:
-        """Return the mark of ``secret``: 32 bits of its HMAC."""
-        self._seen.add(secret)
-        return "#" + hmac.new(self._key, secret.encode(), hashlib.sha256).hexdigest()[:8]
+        """Return what is shown instead of ``secret``: 32 bits of its HMAC."""
+        self.learn(secret)
+        data = secret.encode("utf-8", "surrogatepass")
+        return "#" + hmac.new(self._key, data, hashlib.sha256).hexdigest()[:8]
 
     def fields(self, pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
         """Mask parameters, or the members of a JSON object."""
         return {self._name(name): self._value(name, value) for name, value in [*pairs][:MAX_FIELDS]}
 
-    def _name(self, name: str) -> str:
-        return HIDDEN if self._repeats_a_secret(name, at_least=8) else short(name, 60)
-
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Choose the headers that explain something, and mask them."""
-        shown: dict[str, str] = {}
-        for name in _HEADERS:
-            if (value := headers.get(name)) is None:
-                continue
-            if name == "Authorization":
-                scheme, _, secret = value.partition(" ")
-                shown[name] = f"{short(scheme, 20)} {self.mark(secret)}"
-            elif name == "Location":
-                shown[name] = short(urlsplit(value)._replace(query="", fragment="").geturl())
-            elif name in ("Accept", "Content-Type") and _MEDIA_TYPES.fullmatch(value):
-                shown[name] = HIDDEN if self._repeats_a_secret(value) else value
-            else:
-                shown[name] = self._text(value)
-        return shown
+        return {name: self._header(name, headers[name]) for name in _HEADERS if name in headers}
 
     def body(self, headers: Mapping[str, str], body: bytes) -> tuple[str, dict[str, str]]:
-        """Return a description of an answer's body, and its members if it is a JSON object.
+        """Return a description of a response's body, and its members if it is a JSON object.
 
         Anything else is not shown: it could hold anything, a repeated secret included.
         """
         kind = headers.get("Content-Type", "").partition(";")[0].strip() or "no content type"
-        note = f"{len(body):,} bytes of {short(kind, 60)}"
-        if "json" not in kind:
+        note = f"{len(body):,} bytes of {short(self.parts(kind), 60)}"
+        if "json" not in kind.lower():
             return note, {}
         try:
             payload = json.loads(body)
@@ -94,30 +97,66 @@ class Masker:
             return f"{note}, but not a JSON object", {}
         return note, self.fields(payload.items())
 
+    def text(self, text: str) -> str:
+        """Return a sentence of a server without anything that could be a secret."""
+        return self._without(_LONG_WORD, text)
+
+    def parts(self, text: str) -> str:
+        """Return a URL, a list, or a header value without anything that could be a secret."""
+        return self._without(_LONG_PART, text)
+
+    def _header(self, name: str, value: str) -> str:
+        if name == "Authorization":
+            scheme, _, secret = value.partition(" ")
+            return f"{short(scheme, 20)} {self.mark(secret)}"
+        if name == "Set-Cookie":
+            cookie, _, rest = value.partition("=")
+            return f"{short(cookie, 60)}={HIDDEN};{self.parts(rest.partition(';')[2])}"
+        if name == "Location":
+            # Its query is shown as fields.
+            value = re.split(r"[?#]", value, maxsplit=1)[0]
+        return self.parts(value)
+
+    def _name(self, name: str) -> str:
+        return HIDDEN if self._repeats_a_secret(name) else short(name, 60)
+
     def _value(self, name: str, value: object) -> str:
         if value is None or isinstance(value, bool | int | float):
-            return json.dumps(value)
+            return short(json.dumps(value), 40)
         if isinstance(value, list):
             return f"[{len(value)} {'entry' if len(value) == 1 else 'entries'}]"
         if not isinstance(value, str):
             return "{…}"
-        if name in _HARMLESS:
-            return HIDDEN if self._repeats_a_secret(value, at_least=8) else short(value)
+        if name in _OWN:
+            return HIDDEN if self._repeats_a_secret(value) else short(value)
+        if name in _PUBLIC:
+            return self.parts(value)
         if name == "error_description":
-            return self._text(value)
+            return self.text(value)
         if name in _GUESSABLE:
-            self._seen.add(value)
+            self.learn(value)
             return HIDDEN
         return self.mark(value) if value else ""
 
-    def _text(self, text: str) -> str:
-        """Return a server's own words without anything that could be a secret."""
+    def _without(self, long: re.Pattern[str], text: str) -> str:
         if self._repeats_a_secret(text):
             return HIDDEN
-        return short(_LONG_WORD.sub("…", text))
+        return short(long.sub(lambda word: word[0] if word[0] in _KNOWN_WORDS else "…", text))
 
-    def _repeats_a_secret(self, text: str, *, at_least: int = 1) -> bool:
-        return any(len(secret) >= at_least and secret in text for secret in self._seen)
+    def _repeats_a_secret(self, text: str) -> bool:
+        decoded = unquote(text)
+        return any(
+            len(secret) >= _SHORTEST_SECRET and (secret in text or secret in decoded)
+            for secret in self._seen
+        )
+
+
+def query_of(location: str) -> list[tuple[str, str]]:
+    """Return the parameters of a URL that a server sent; none of a URL that is invalid."""
+    try:
+        return parse_qsl(urlsplit(location).query)
+    except ValueError:
+        return []
 
 
 def short(text: str, length: int = MAX_TEXT) -> str:

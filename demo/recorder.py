@@ -1,70 +1,75 @@
-"""What was said: one request's share of the OAuth conversation, masked before it is kept.
+"""Records what one request of the browser leads to: the messages, and the code that sent them.
 
-Off by default, and then next to free. A host that wants to see the conversation makes a
-``Recording`` for each of its requests (``begin``, ``end``); whatever is said to OmniFund and
-checked in between ends up in it, together with the places in the code that did it.
+A message stays in memory as it is until the request has ended, and is masked then: a server may
+repeat a secret before the message in which it can be recognized as one.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
-from urllib.parse import parse_qsl, urlsplit
+from types import CodeType
+from typing import Any, Final, ParamSpec, Self, TypeVar
+from urllib.parse import parse_qsl
 
-from omnifund.masking import Masker, short
+import msgspec
+from flask import g, has_request_context
+
+from demo import rules
+from demo.masking import Masker, query_of
+from demo.rules import Outcome
+from omnifund.errors import OmniFundError
+from omnifund.http import HTTPClient, Response
+from web.operations import log
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-"""Where the project's own code lies; nothing outside is ever named in a recording."""
+"""Where the project's code is; no file outside is ever named in a recording."""
 
 MAX_EXCHANGES: Final = 8
 MAX_FRAMES: Final = 4
 
-# Code that only passes things on explains nothing.
-_SILENT: Final = frozenset({"omnifund/connection.py", "omnifund/trace.py", "omnifund/transport.py"})
+INCOMING: Final = frozenset({"callback", "repeated_callback", "password", "page", "refresh"})
+"""The steps in which the browser sends a request to this app."""
+
+_GRANTS: Final = {
+    "authorization_code": "authorization_code",
+    "password": "password_grant",
+    "refresh_token": "refresh_token",
+}
+
+Problem = tuple[str, str]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-class Check(Enum):
-    """What is made sure of on the way, and the rule behind it."""
+def harmless(function: Callable[Parameters, Result]) -> Callable[Parameters, Result | None]:
+    """Keep a failure of ``function`` from the page: it returns ``None`` then, and logs why."""
 
-    STATE_FRESH = ("state is new: 256 random bits", "RFC 6749 §10.10")
-    CHALLENGE_SENT = ("the code challenge goes along, method S256", "RFC 7636 §4.3")
-    NEXT_IS_LOCAL = ("the page to return to is one of this app", "RFC 9700 §4.11")
-    STATE_MATCHED = ("state is one that this browser was given", "RFC 6749 §10.12")
-    ATTEMPT_IN_TIME = ("the attempt is at most ten minutes old", "RFC 9700 §2.1")
-    ATTEMPT_UNUSED = ("the attempt had not been used; now it has", "RFC 6749 §10.5")
-    ATTEMPT_FINISHED = ("the sign-in is finished already; the code goes nowhere", "RFC 6749 §10.5")
-    NOTHING_REPEATED = ("no parameter occurs twice", "RFC 6749 §3.1")
-    ISSUER = ("iss names this OmniFund", "RFC 9207 §2.4")
-    ALLOWED = ("OmniFund said yes: a code, and no error", "RFC 6749 §4.1.2")
-    REDIRECT_URI_SENT = ("redirect_uri is sent again, byte for byte", "RFC 6749 §4.1.3")
-    VERIFIER_SENT = ("the code verifier goes along", "RFC 7636 §4.5")
-    CREDENTIALS_IN_BODY = ("the client's credentials are in the body only", "RFC 6749 §2.3.1")
-    COMPLETE = ("the answer is whole, in time and not too large", "RFC 9112 §8")
-    STATUS = ("the status fits the body", "RFC 6749 §5.1, §5.2")
-    JSON = ("the content type is JSON, the body a JSON object", "RFC 6749 §5.1")
-    ACCESS_TOKEN = ("the access token has the right form", "RFC 6749 appendix A.12")
-    TOKEN_TYPE = ("the token type is Bearer", "RFC 6749 §7.1")
-    EXPIRY = ("the lifetime is a number of seconds", "RFC 6749 §5.1")
-    SCOPE = ("the scope is a text, or left out", "RFC 6749 §5.1")
-    SAVED_ONCE = ("the new tokens took the place of exactly the old ones", "RFC 9700 §4.14")
-    NEW_SESSION = ("a new session id; an earlier session is dead", "RFC 9700 §2.1")
-    OWN_ORIGIN = ("the token goes to OmniFund's own address only", "RFC 6750 §5.3")
-    API_STATUS = ("the API answered 200", "RFC 9110 §15.3.1")
+    @functools.wraps(function)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result | None:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - no page may depend on what only teaches
+            log.error("demo:recording:failed", exc_info=error)
+            # The tests run with warnings as errors, so that no failure is missed there.
+            warnings.warn("the demo's recorder failed", RuntimeWarning, stacklevel=2)
+            return None
 
-    def __init__(self, text: str, clause: str) -> None:
-        self.text = text
-        self.clause = clause
+    return wrapper
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A place in the project's own code; ``file`` is relative to its root."""
+# --- what is kept: masked --------------------------------------------------------------------
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A line of the project's code; ``file`` is relative to its root."""
 
     file: str
     line: int
@@ -73,16 +78,16 @@ class Frame:
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Self:
         """Return where ``function`` begins."""
-        code = function.__code__
+        code = inspect.unwrap(function).__code__
         return cls(_own_file(code.co_filename) or "", code.co_firstlineno, code.co_name)
 
 
-@dataclass(slots=True)
-class Exchange:
-    """A request and its answer, masked.
+class Exchange(msgspec.Struct):
+    """A request and its response.
 
-    ``step`` says what it is for. ``fields``: the parameters of the query or of the body.
-    ``begun`` and ``ended`` are milliseconds since the recording began.
+    ``step`` says what it is for. ``fields``: the parameters of the query or of the body; ``body``
+    describes the response's. ``started`` and ``ended`` are milliseconds since the recording began.
+    ``checks``: each rule's name, and what came of it.
     """
 
     step: str
@@ -90,33 +95,102 @@ class Exchange:
     url: str
     fields: dict[str, str]
     headers: dict[str, str]
-    begun: float
+    started: float
     frames: list[Frame]
-    status: int | None = None
-    answer_headers: dict[str, str] = field(default_factory=dict)
-    answer_fields: dict[str, str] = field(default_factory=dict)
-    body: str = ""
-    ended: float | None = None
-    checks: dict[str, Frame] = field(default_factory=dict)
-    problem: str = ""
+    status: int | None
+    response_headers: dict[str, str]
+    response_fields: dict[str, str]
+    body: str
+    ended: float | None
+    checks: dict[str, Outcome]
+    problem: str
 
 
-@dataclass(slots=True)
-class Recording:
-    """What was said while the host answered one request.
+class Recording(msgspec.Struct):
+    """What one request of the browser led to.
 
-    ``id``: the request's id, as in the log. ``at``: Unix seconds. ``changed``: for a refresh,
-    the marks of each token before and after.
+    ``id``: the request's ID, as in the log. ``at``: Unix seconds. ``changed``: for a refresh, the
+    hashes of each token before and after.
     """
 
     id: str
     at: float
-    masker: Masker = field(repr=False)
-    exchanges: list[Exchange] = field(default_factory=list)
-    changed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    problem: str = ""
-    _began: float = field(default_factory=time.perf_counter, repr=False)
-    _of_next: dict[str, Frame] = field(default_factory=dict, repr=False)
+    problem: str
+    changed: dict[str, tuple[str, str]]
+    exchanges: list[Exchange]
+
+    @property
+    def incoming(self) -> Exchange | None:
+        """The browser's request that the recording is about."""
+        return next((each for each in self.exchanges if each.step in INCOMING), None)
+
+
+# --- what is collected: as it is -------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Message:
+    """A request and its response, with all their secrets.
+
+    ``stopped_in``: the functions through which the error that ended it was raised, from the
+    outermost to the innermost; ``problem``: its class and its message.
+    """
+
+    step: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    fields: Sequence[tuple[str, Any]]
+    frames: list[Frame]
+    started: float
+    status: int | None = None
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    response_fields: Sequence[tuple[str, Any]] = ()
+    body: bytes | None = None
+    ended: float | None = None
+    stopped_in: tuple[CodeType, ...] = ()
+    problem: Problem = ("", "")
+
+    def masked(self, masker: Masker) -> Exchange:
+        """Return what may be kept."""
+        fields = masker.fields(self.fields)
+        location = query_of(self.response_headers.get("Location", ""))
+        returned = masker.fields([*location, *self.response_fields])
+        note = ""
+        if self.body is not None:
+            note, members = masker.body(self.response_headers, self.body)
+            returned |= members
+        return Exchange(
+            step=self.step,
+            method=self.method,
+            url=self.url,
+            fields=fields,
+            headers=masker.headers(self.headers),
+            started=self.started,
+            frames=self.frames,
+            status=self.status,
+            response_headers=masker.headers(self.response_headers),
+            response_fields=returned,
+            body=note,
+            ended=self.ended,
+            checks=rules.outcomes(self.step, fields | returned, self.stopped_in, self.status),
+            problem=_in_words(self.problem, masker),
+        )
+
+
+class Recorder:
+    """Collects the messages of one request of the browser."""
+
+    def __init__(self, id: str, at: float, masker: Masker) -> None:
+        """``id``: the request's; ``at``: Unix seconds; ``masker`` may know some secrets already."""
+        self.at = at
+        self.messages: list[Message] = []
+        self._id = id
+        self._masker = masker
+        self._problem: Problem = ("", "")
+        self._tokens: dict[str, str | None] = {}
+        self._refreshed: Message | None = None
+        self._began = time.perf_counter()
 
     def add(
         self,
@@ -124,135 +198,140 @@ class Recording:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | str | None = None,
-        frames: list[Frame] | None = None,
-    ) -> Exchange:
-        """Note a request. ``url`` may hold a query; ``body`` is a form."""
-        form = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
-        address = urlsplit(url)
-        exchange = Exchange(
-            step=step,
-            method=method,
-            url=short(address._replace(query="", fragment="").geturl()),
-            fields=self.masker.fields(parse_qsl(address.query) + parse_qsl(form)),
-            headers=self.masker.headers(headers or {}),
-            begun=self._milliseconds(),
-            frames=_frames(MAX_FRAMES) if frames is None else frames,
-            checks=self._of_next,
-        )
-        self._of_next = {}
-        if len(self.exchanges) < MAX_EXCHANGES:
-            self.exchanges.append(exchange)
-        return exchange
+        headers: Mapping[str, str],
+        fields: Sequence[tuple[str, Any]],
+        frames: list[Frame],
+    ) -> Message:
+        """Note a request. ``url`` has no query: its parameters are in ``fields``."""
+        message = Message(step, method, url, headers, fields, frames, self._milliseconds())
+        if len(self.messages) < MAX_EXCHANGES:
+            self.messages.append(message)
+        return message
 
-    def answer(
-        self, exchange: Exchange, status: int, headers: Mapping[str, str], body: bytes | None = None
+    def responded(
+        self, message: Message, status: int, headers: Mapping[str, str], body: bytes | None = None
     ) -> None:
-        """Note the answer to ``exchange``."""
-        exchange.status = status
-        exchange.ended = self._milliseconds()
-        exchange.answer_headers |= self.masker.headers(headers)
-        if body is not None:
-            exchange.body, exchange.answer_fields = self.masker.body(headers, body)
-        if location := headers.get("Location"):
-            exchange.answer_fields |= self.masker.fields(parse_qsl(urlsplit(location).query))
+        """Note the response to ``message``."""
+        message.status, message.response_headers, message.body = status, headers, body
+        message.ended = self._milliseconds()
 
-    def checked(self, check: Check, frame: Frame, *, of_next: bool) -> None:
-        """Note a check on the exchange that was added last, or will be next."""
-        if of_next:
-            self._of_next[check.name] = frame
-        elif self.exchanges:
-            self.exchanges[-1].checks.setdefault(check.name, frame)
+    def has_tokens(self, access_token: str, refresh_token: str | None) -> None:
+        """Note the tokens of the session at the beginning of the request."""
+        self._tokens = {"access_token": access_token, "refresh_token": refresh_token}
+        self._masker.learn(access_token, refresh_token)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold, and ``from_dict`` can read."""
-        return {
-            "id": self.id,
-            "at": self.at,
-            "problem": self.problem,
-            "changed": self.changed,
-            "exchanges": [asdict(exchange) for exchange in self.exchanges],
-        }
+    def refreshed(self) -> None:
+        """Note that the latest request was a refresh, and succeeded."""
+        self._refreshed = self.messages[-1]
 
-    @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the recording that ``as_dict`` was made of."""
-        exchanges = [
-            Exchange(
-                **{
-                    **exchange,
-                    "frames": [Frame(**frame) for frame in exchange["frames"]],
-                    "checks": {name: Frame(**frame) for name, frame in exchange["checks"].items()},
-                }
-            )
-            for exchange in facts["exchanges"]
+    def superseded(self) -> None:
+        """Note that the tokens of the latest request were not stored: newer ones are."""
+        self.messages[-1].stopped_in = rules.SUPERSEDED
+
+    def failed(self, error: Exception, *, page: bool = True) -> None:
+        """Note what ended an exchange, and unless ``page`` is false, the browser's request too."""
+        stopped_in = rules.functions_of(error)
+        # The messages of other errors may contain anything.
+        text = str(error) if isinstance(error, OmniFundError) else ""
+        problem = (type(error).__name__, text)
+        stopped = self.messages[
+            rules.stopped_step([each.step for each in self.messages], stopped_in)
         ]
-        return cls(**{**facts, "exchanges": exchanges}, masker=Masker(""))
+        # The first report is the one from where it happened.
+        if not stopped.stopped_in:
+            stopped.stopped_in, stopped.problem = stopped_in, problem
+        if page:
+            self._problem = problem
+            for each in self.messages:
+                if each.step in INCOMING:
+                    each.stopped_in = stopped_in
+
+    def finish(self) -> Recording:
+        """Return what may be kept."""
+        for each in self.messages:
+            each.masked(self._masker)  # only to learn every secret first
+        exchanges = [each.masked(self._masker) for each in self.messages]
+        return Recording(
+            id=self._id,
+            at=self.at,
+            problem=_in_words(self._problem, self._masker),
+            changed=self._changed(),
+            exchanges=exchanges,
+        )
+
+    def _changed(self) -> dict[str, tuple[str, str]]:
+        if self._refreshed is None:
+            return {}
+        after = self._refreshed.masked(self._masker).response_fields
+        before = {name: self._masker.mark(token) for name, token in self._tokens.items() if token}
+        # RFC 6749 §6: without a new refresh token the old one stays valid.
+        return {name: (mark, after.get(name) or mark) for name, mark in before.items()}
 
     def _milliseconds(self) -> float:
         return round((time.perf_counter() - self._began) * 1000, 1)
 
 
-# --- the recording of this thread's request --------------------------------------------------
-
-_current: Final[ContextVar[Recording | None]] = ContextVar("omnifund_recording", default=None)
-
-
-def begin(recording: Recording) -> None:
-    """Record in ``recording`` from now on."""
-    _current.set(recording)
+def current() -> Recorder | None:
+    """Return the recorder of the current request, if it is recorded."""
+    recorder: Recorder | None = g.get("recorder") if has_request_context() else None
+    return recorder
 
 
-def end() -> None:
-    """Record no longer."""
-    _current.set(None)
+class RecordingHTTPClient(HTTPClient):
+    """An HTTP client whose messages are recorded, if the current request is."""
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | str | None = None,
+        max_bytes: int,
+    ) -> Response:
+        """Send as ``HTTPClient`` does."""
+        message = _sent(method, self.base_url + path, headers, body)
+        response = super().send(method, path, headers=headers, body=body, max_bytes=max_bytes)
+        _received(message, response)
+        return response
 
 
-def current() -> Recording | None:
-    """Return the recording that is being made, if any."""
-    return _current.get()
+@harmless
+def _sent(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | str | None
+) -> Message | None:
+    if (recorder := current()) is None:
+        return None
+    form = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+    url, _, query = url.partition("?")
+    fields = parse_qsl(query, keep_blank_values=True) + parse_qsl(form, keep_blank_values=True)
+    step = _GRANTS.get(dict(fields).get("grant_type", ""), "api")
+    return recorder.add(step, method, url, headers=headers, fields=fields, frames=_frames())
 
 
-def checked(check: Check, *, of_next: bool = False) -> None:
-    """Note that the caller has made sure of ``check``, in what was said last or is said next."""
-    recording = _current.get()
-    if recording is not None:
-        recording.checked(check, _frames(1)[0], of_next=of_next)
+@harmless
+def _received(message: Message | None, response: Response) -> None:
+    if message is not None and (recorder := current()) is not None:
+        recorder.responded(message, response.status, response.headers, response.body)
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    """Note that a refresh has replaced these secrets."""
-    recording = _current.get()
-    if recording is not None:
-        mark = recording.masker.mark
-        recording.changed = {
-            name: (mark(before[name]), mark(after[name])) for name in before if name in after
-        }
-
-
-def failed(error: Exception) -> None:
-    """Note what ended the conversation. The package's errors hold no secret."""
-    recording = _current.get()
-    if recording is not None and not recording.problem:
-        recording.problem = f"{type(error).__name__}: {error}"
-        if recording.exchanges:
-            recording.exchanges[-1].problem = recording.problem
+def _in_words(problem: Problem, masker: Masker) -> str:
+    kind, message = problem
+    return f"{kind}: {masker.text(message)}" if message else kind
 
 
 # --- where in the code -----------------------------------------------------------------------
 
 
-def _frames(count: int) -> list[Frame]:
-    """Return the innermost ``count`` places of the project's code that led here."""
-    found: list[Frame] = []
-    frame: Any = sys._getframe(1)
-    while frame is not None and len(found) < count:
-        file = _own_file(frame.f_code.co_filename)
-        if file is not None and file not in _SILENT:
-            found.append(Frame(file, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back
-    return found or [Frame("", 0, "")]
+def _frames() -> list[Frame]:
+    """Return the innermost lines of the project's code that led here."""
+    found = [
+        Frame(file, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_stack(sys._getframe(1))
+        if (file := _own_file(frame.f_code.co_filename)) is not None
+        and not file.startswith(("demo/", "omnifund/http.py"))
+    ]
+    return found[:MAX_FRAMES]
 
 
 def _own_file(filename: str) -> str | None:

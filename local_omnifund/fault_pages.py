@@ -115,9 +115,15 @@ def arm() -> tuple[Response, int]:
 
 
 @blueprint.delete("/faults")
-def clear_all() -> tuple[str, int]:
-    """Switch everything off."""
-    services().faults.clear()
+def clear_all() -> tuple[str | Response, int]:
+    """Switch everything off: in the given `scope`, named as for POST, or everywhere."""
+    fields = _json_object() if request.is_json else request.form
+    scope = None
+    if fields and "scope" in fields:
+        scope, problem = _scope(fields["scope"], fields.get("state"))
+        if scope is None:
+            return jsonify(error=problem), 401 if "token" in problem else 400
+    services().faults.clear(scope=scope)
     return "", 204
 
 

@@ -143,9 +143,9 @@ class Faults:
         order = list(Fault)
         return sorted(found, key=lambda each: (order.index(each.fault), each.scope))
 
-    def clear(self, fault: Fault | None = None) -> None:
-        """Forget this fault, or every fault, in all scopes."""
-        for key in self._keys():
+    def clear(self, fault: Fault | None = None, scope: str | None = None) -> None:
+        """Forget this fault, or every fault, in this scope or in all scopes."""
+        for key in self._keys() if scope is None else [PREFIX + scope]:
             if fault is None:
                 self._redis.delete(key)
             else:

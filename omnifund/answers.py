@@ -35,7 +35,7 @@ def read_token_answer(answer: Answer, *, now: float) -> Mapping[str, Any]:
 
 
 def raise_if_unavailable(answer: Answer, *, now: float) -> None:
-    """Raise ``OmniFundUnavailable`` for 429 and 5xx, with the server's ``Retry-After``."""
+    """OmniFund can respond now: the status is neither 429 nor 5xx (RFC 9110 §15.6)."""
     if answer.status == 429 or answer.status >= 500:
         raise OmniFundUnavailable(
             "OmniFund cannot answer now",
@@ -44,7 +44,7 @@ def raise_if_unavailable(answer: Answer, *, now: float) -> None:
 
 
 def read_json_object(answer: Answer) -> Mapping[str, Any]:
-    """Return the body as a JSON object. Raises ``InvalidResponse`` when it is none."""
+    """The content type is JSON and the body is a JSON object (RFC 6749 §5.1)."""
     content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if _JSON_TYPES.fullmatch(content_type) is None:
         raise InvalidResponse("OmniFund's answer is not JSON")

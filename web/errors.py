@@ -111,6 +111,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
 
 
 def _unexpected(error: Exception) -> BaseResponse:
+    g.handled_error = error
     log.error("page:error:unexpected", exc_info=error)
     problem = problem_for(error)
     return render(error, 500, problem, actions=(_home(),), cause=type(error).__name__)

@@ -27,13 +27,18 @@ def init_app(app: Flask, settings: Settings) -> None:
         "environment": settings.omnifund_environment,
         "omnifund_host": urlsplit(settings.omnifund_base_url).netloc,
         "password_grant": settings.password_grant,
-        "inspector": False,
-        "lab": False,
         "static_url": static_files.init_app(app),
     }
 
     app.jinja_env.globals["url_for"] = _remembering_url_for()
-    pages = _pages(settings)
+    pages = app.extensions.setdefault(
+        "navigation",
+        [
+            ("pages.dashboard", "Dashboard"),
+            ("pages.customers", "Customers"),
+            ("pages.transactions", "Transactions"),
+        ],
+    )
 
     @lru_cache(maxsize=256)
     def bar(_mounted_at: str, endpoint: str | None, signed_in: bool) -> Markup:
@@ -75,13 +80,3 @@ def _clock_ahead() -> float | None:
     """Return by how many seconds this machine's clock is wrong, if that is worth a word."""
     ahead = omnifund().http.clock_ahead
     return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
-
-
-def _pages(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Return the endpoints and labels of the header's links."""
-    pages = [
-        ("pages.dashboard", "Dashboard"),
-        ("pages.customers", "Customers"),
-        ("pages.transactions", "Transactions"),
-    ]
-    return tuple(pages)

@@ -1,0 +1,38 @@
+"""The parts that teach: the inspector, which shows every OAuth message, and the failure lab.
+
+The app is complete without this package, and ``app.py`` imports it only where one of them is on.
+``web/`` and ``omnifund/`` know nothing of it: it sees the messages because it sends them
+(``RecordingHTTPClient``), the outcome through the package's events (``observing``) and Flask's
+hooks, and the checks in the code itself (``rules``).
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask
+
+from config import Settings
+from demo import inspector, lab
+from demo.hooks import observing
+from demo.recorder import RecordingHTTPClient
+
+__all__ = ["RecordingHTTPClient", "init_app", "observing"]
+
+# Its templates and static files. A template in slots/ fills the place of that name in the app's.
+_blueprint = Blueprint(
+    "demo",
+    __name__,
+    template_folder="templates",
+    static_folder="static",
+    static_url_path="/static/demo",
+)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab in ``local``."""
+    app.register_blueprint(_blueprint)
+    has_lab = settings.omnifund_environment == "local"
+    app.jinja_env.globals.update(has_inspector=settings.flow_inspector, has_lab=has_lab)
+    if settings.flow_inspector:
+        inspector.init_app(app)
+    if has_lab:
+        lab.init_app(app)

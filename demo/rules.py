@@ -1,0 +1,214 @@
+"""What the code checks in each step, told by the code itself.
+
+A rule is a function whose docstring begins with the rule and its clause: "The state was issued to
+this browser (RFC 6749 §10.12)." Here is only their order. When a step has succeeded, all its rules
+have passed; when it failed, the error's traceback says in which function, and the rules after that
+one were not reached. Text, clause, file, line, and source come from the functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import textwrap
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final, Literal
+
+from omnifund import api, authorization, http, oauth, token
+from omnifund.authorization import PendingRequests
+from omnifund.client import OmniFund
+from omnifund.oauth import OAuthClient
+from omnifund.refresh import TokenRefresher
+from omnifund.token_store import RedisTokenStore
+from web.sessions import MerchantSession
+
+Function = Callable[..., Any]
+Outcome = Literal["passed", "refused", "not reached"]
+
+_RULE: Final = re.compile(r"(?P<text>.+) \((?P<clause>RFC [^()]+)\)\.")
+
+# No rules, but errors come from here: they say how far a step got.
+_PLACES: Final[tuple[Function, ...]] = (
+    OmniFund._exchange,
+    OmniFund._save,
+    OmniFund.sign_in_with_password,
+    http.HTTPClient.send,
+    TokenRefresher.replace_rejected,
+    OAuthClient._fetch,
+)
+
+_COMPLETE: Final[tuple[Function, ...]] = (
+    http.HTTPClient.send,
+    *filter(None, [getattr(http, "read_response", None)]),
+)
+_TOKEN_RESPONSE: Final[tuple[Function, ...]] = (
+    oauth.add_credentials,
+    *_COMPLETE,
+    http.raise_if_unavailable,
+    http.read_json_object,
+    oauth.require_consistent_status,
+    OAuthClient._fetch,
+    token.require_bearer_type,
+    token.require_access_token,
+    token.read_refresh_token,
+    token.read_lifetime,
+    token.read_scope,
+)
+_OWN_STATE: Final[tuple[Function, ...]] = (
+    authorization.require_state,
+    authorization.require_own_request,
+    authorization.require_recent,
+    authorization.require_owner,
+)
+
+STEPS: Final[dict[str, tuple[Function, ...]]] = {
+    "login": (
+        authorization.safe_next,
+        authorization.new_state,
+        authorization.new_code_verifier,
+    ),
+    "callback": (
+        *_OWN_STATE,
+        authorization.require_no_repetition,
+        authorization.require_issuer,
+        authorization.require_code,
+        PendingRequests.claim,
+        OmniFund._exchange,
+        OmniFund._save,
+        MerchantSession.start,
+    ),
+    "repeated_callback": (*_OWN_STATE, OmniFund._repeated),
+    "password": (
+        authorization.safe_next,
+        OmniFund.sign_in_with_password,
+        OmniFund._save,
+        MerchantSession.start,
+    ),
+    "authorization_code": (
+        OAuthClient.exchange_code,
+        oauth.add_code_verifier,
+        *_TOKEN_RESPONSE,
+    ),
+    "password_grant": _TOKEN_RESPONSE,
+    "refresh_token": (*_TOKEN_RESPONSE, RedisTokenStore.replace),
+    "api": (
+        api.require_api_path,
+        *_COMPLETE,
+        TokenRefresher.replace_rejected,
+        http.raise_if_unavailable,
+        api.require_success,
+        http.read_json_object,
+    ),
+}
+"""The functions of each step, in the order in which they apply."""
+
+# These are called in any case, and have something to check only with this parameter.
+_ONLY_WITH: Final[dict[Function, str]] = {
+    authorization.require_issuer: "iss",
+    authorization.require_owner: "owner",
+    authorization.new_code_verifier: "code_challenge",
+    oauth.add_code_verifier: "code_verifier",
+}
+
+SUPERSEDED: Final = (RedisTokenStore.replace.__code__,)
+"""Where a refresh has stopped whose tokens were not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule and the code that applies it; ``file`` is the path of its module."""
+
+    text: str
+    clause: str
+    file: str
+    line: int
+    function: str
+    source: tuple[str, ...]
+
+
+@functools.cache
+def describe(function: Function) -> Rule:
+    """Return the rule that ``function`` states. Raises ``ValueError`` if it states none."""
+    first_paragraph = " ".join(str(inspect.getdoc(function)).partition("\n\n")[0].split())
+    found = _RULE.fullmatch(first_paragraph)
+    if found is None:
+        raise ValueError(f"the docstring of {function.__qualname__} is no rule with its clause")
+    lines, first = inspect.getsourcelines(function)
+    return Rule(
+        text=found["text"],
+        clause=found["clause"],
+        file=function.__module__.replace(".", "/") + ".py",
+        line=first,
+        function=function.__name__,
+        source=tuple(textwrap.dedent("".join(lines)).splitlines()),
+    )
+
+
+def name_of(function: Function) -> str:
+    """Return the name by which a recording knows a rule."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+RULES: Final = {
+    name_of(function): function
+    for functions in STEPS.values()
+    for function in functions
+    if function not in _PLACES
+}
+"""Every rule by its name."""
+
+REPEATED: Final = name_of(OmniFund._repeated)
+
+
+# --- how far a step got ----------------------------------------------------------------------
+
+
+def functions_of(error: BaseException) -> tuple[CodeType, ...]:
+    """Return the functions through which ``error`` was raised, the innermost last."""
+    found = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if found and found[-1] is OmniFund.handle_callback.__code__:
+        # What it raises itself is that the claim was lost.
+        found.append(PendingRequests.claim.__code__)
+    return tuple(found)
+
+
+def stopped_step(steps: Sequence[str], stopped_in: Sequence[CodeType]) -> int:
+    """Return the index of the step that an error ended: the latest that its origin is part of."""
+    for code in reversed(stopped_in):
+        for index in reversed(range(len(steps))):
+            if code in _codes(steps[index]):
+                return index
+    return len(steps) - 1
+
+
+def outcomes(
+    step: str, parameters: Collection[str], stopped_in: Sequence[CodeType], status: int | None
+) -> dict[str, Outcome]:
+    """Return what came of each rule of ``step``; ``parameters``: the names in its messages."""
+    if step == "api" and status == 401 and not stopped_in:
+        stopped_in = (TokenRefresher.replace_rejected.__code__,)
+    order = _codes(step)
+    # The innermost function says where it stopped.
+    stop = next((order.index(code) for code in reversed(stopped_in) if code in order), len(order))
+    found: dict[str, Outcome] = {}
+    for index, function in enumerate(STEPS.get(step, ())):
+        needed = _ONLY_WITH.get(function)
+        if function in _PLACES or (needed and needed not in parameters and index != stop):
+            continue
+        passed = index < stop or _stands(function, stopped_in)
+        outcome: Outcome = "passed" if passed else "not reached"
+        found[name_of(function)] = "refused" if index == stop else outcome
+    return found
+
+
+def _stands(function: Function, stopped_in: Sequence[CodeType]) -> bool:
+    # A callback without a code is claimed too, so that it cannot be used again.
+    return function is PendingRequests.claim and OmniFund._exchange.__code__ in stopped_in
+
+
+def _codes(step: str) -> list[CodeType]:
+    return [function.__code__ for function in STEPS.get(step, ())]
