@@ -9,8 +9,7 @@ from flask import Flask
 
 import cli
 from config import ConfigurationError, Settings
-from omnifund.redis_client import connect
-from omnifund.store import RedisClient
+from omnifund.redis_client import RedisClient, connect
 from web import (
     errors,
     formats,

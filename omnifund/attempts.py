@@ -21,8 +21,8 @@ from typing import Final, Self
 
 from omnifund import trace
 from omnifund.errors import AttemptInvalid, StoreUnavailable
+from omnifund.redis_client import Command, RedisStore
 from omnifund.sealing import Keyring, Unreadable, fingerprint
-from omnifund.store import Command, Store
 from omnifund.trace import Check
 
 ATTEMPT_SECONDS: Final = 600
@@ -78,7 +78,7 @@ class Attempts:
     def __init__(
         self,
         keyring: Keyring,
-        store: Store,
+        store: RedisStore,
         *,
         cookie_prefix: str,
         sleep: Callable[[float], None] = time.sleep,

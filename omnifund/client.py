@@ -21,8 +21,8 @@ from omnifund.callback import Query, read, state_of
 from omnifund.errors import AttemptInvalid
 from omnifund.events import Event, Observer, ignore
 from omnifund.gateway import Gateway
+from omnifund.redis_client import Command, RedisClient, RedisStore
 from omnifund.sealing import Keyring, fingerprint
-from omnifund.store import Command, RedisClient, Store
 from omnifund.token import Token
 from omnifund.transport import Transport
 from omnifund.vault import Vault
@@ -72,7 +72,7 @@ class OmniFund:
     clock: Callable[[], float]
     observe: Observer
     keyring: Keyring
-    store: Store
+    store: RedisStore
     attempts: Attempts
     transport: Transport
     gateway: Gateway
@@ -115,7 +115,7 @@ class OmniFund:
             raise ValueError(f"a secret key has {MIN_SECRET_KEY_LENGTH} characters or more")
         secure_cookies = redirect_uri.startswith("https://")
         keyring = Keyring(secret_keys)
-        store = Store(redis, observe, time_round_trip=time_redis)
+        store = RedisStore(redis, observe, time_round_trip=time_redis)
         transport = Transport(
             base_url,
             connect_timeout=connect_timeout,
@@ -222,7 +222,7 @@ class OmniFund:
         self.observe(Event.SIGNED_OUT, session=fingerprint(handle))
 
     def _save(self, handle: str, token: Token, current: str | None, *more: Command) -> None:
-        """Store ``token`` in the place of what ``current`` opens, in one round trip."""
+        """RedisStore ``token`` in the place of what ``current`` opens, in one round trip."""
         commands = [self.vault.save(handle, token, seconds=self.sign_in_seconds), *more]
         if current is not None:
             commands.append(self.vault.forget(current))

@@ -17,8 +17,8 @@ from typing import Final
 
 from omnifund.events import Event, Observer, ignore
 from omnifund.packing import pack, unpack
+from omnifund.redis_client import Command, RedisStore
 from omnifund.sealing import Keyring, Unreadable, fingerprint
-from omnifund.store import Command, Store
 from omnifund.token import Token
 
 _FAILED: Final = b"failed"
@@ -74,7 +74,7 @@ class Vault:
     All of them raise ``StoreUnavailable`` when Redis fails; that never means "no token".
     """
 
-    def __init__(self, store: Store, keyring: Keyring, observe: Observer = ignore) -> None:
+    def __init__(self, store: RedisStore, keyring: Keyring, observe: Observer = ignore) -> None:
         self._store = store
         self._keyring = keyring
         self._observe = observe

@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from config import Settings
 from omnifund.client import OmniFund
 from omnifund.events import Observer
-from omnifund.store import RedisClient
+from omnifund.redis_client import RedisClient
 
 _NAME: Final = "omnifund"
 

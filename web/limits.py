@@ -17,8 +17,8 @@ from flask import Flask, request
 from werkzeug.exceptions import TooManyRequests
 
 from omnifund.errors import StoreUnavailable
+from omnifund.redis_client import RedisStore
 from omnifund.sealing import fingerprint
-from omnifund.store import Store
 
 WINDOW_SECONDS: Final = 60
 
@@ -54,7 +54,7 @@ LIMITS: Final = (
 class RateLimiter:
     """Counts requests in fixed windows of a minute."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: RedisStore, clock: Callable[[], float]) -> None:
         """``clock`` returns Unix seconds."""
         self._store = store
         self._clock = clock

@@ -23,8 +23,8 @@ from werkzeug.wrappers import Response
 from omnifund import trace
 from omnifund.attempts import Attempt
 from omnifund.gateway import Gateway
+from omnifund.redis_client import Command
 from omnifund.sealing import Unreadable, fingerprint
-from omnifund.store import Command
 from omnifund.trace import Check, Exchange, Frame, Recording
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.integration import Integration, integration

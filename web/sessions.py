@@ -26,8 +26,8 @@ from flask_session.redis import RedisSessionInterface
 
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
+from omnifund.redis_client import Command
 from omnifund.sealing import Unreadable, fingerprint
-from omnifund.store import Command
 from web import recording
 from web.cookies import cookie_name, delete_cookie, set_cookie
 from web.integration import Integration

@@ -12,8 +12,8 @@ from flask_wtf.csrf import generate_csrf
 
 from omnifund.attempts import Attempt
 from omnifund.events import Event
+from omnifund.redis_client import Command
 from omnifund.sealing import fingerprint
-from omnifund.store import Command
 from omnifund.token import Token
 from omnifund.trace import Recording
 from omnifund.vault import Record

@@ -11,8 +11,8 @@ import pytest
 
 from omnifund.attempts import ATTEMPT_SECONDS, ATTEMPTS_PER_BROWSER, Attempt, Attempts
 from omnifund.errors import AttemptInvalid
+from omnifund.redis_client import RedisStore
 from omnifund.sealing import Keyring
-from omnifund.store import Store
 
 NOW = 1_800_000_000.0
 
@@ -28,7 +28,7 @@ class NoRedis:
 
 
 def book(key: str = "k" * 40) -> Attempts:
-    return Attempts(Keyring([key]), Store(NoRedis()), cookie_prefix="attempt_")
+    return Attempts(Keyring([key]), RedisStore(NoRedis()), cookie_prefix="attempt_")
 
 
 def start(now: float = NOW) -> Attempt:

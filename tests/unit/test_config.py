@@ -238,7 +238,11 @@ def test_what_is_wrong_with_an_address_is_said_without_repeating_it(
         "redis+cluster://user:pw@one,two:7000",
     ],
 )
-def test_every_kind_of_redis_address_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_every_kind_of_redis_address_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    """K28"""
+    (tmp_path / "ca.pem").touch()
     assert read(monkeypatch, {**LOCAL, "REDIS_URL": url}).redis_url.get_secret_value() == url
 
 
