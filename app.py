@@ -10,7 +10,7 @@ from flask import Flask
 import cli
 from config import ConfigurationError, Settings
 from omnifund.http import HTTPClient
-from omnifund.store import RedisClient
+from omnifund.redis_client import RedisClient
 from web import auth, current, errors, formats, layout, limits, operations, pages, security
 from web.application import Application
 from web.sessions import RedisSessions

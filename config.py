@@ -1,19 +1,31 @@
 """Settings: every environment variable of the app, read once, checked as a whole, frozen.
 
-``Settings.from_environment()`` is the only reader of the environment. It either returns a usable
-configuration or raises one ``ConfigurationError`` that lists every problem by variable name. No
-message repeats a value, because a value may be a secret.
+No message repeats a value, because a value may be a secret.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import os
+import re
 import ssl
+from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from dotenv.parser import parse_stream
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from omnifund.redis_client import connect
 
@@ -29,30 +41,19 @@ DEMO_CLIENT_SECRET: Final = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SECRET_KEY_MIN_LENGTH: Final = 32
-PLACEHOLDERS: Final = (
-    "changeme",
-    "changethis",
-    "change-this",
-    "change_this",
-    "change this",
-    "secretsecret",
-    "supersecret",
-    "insecure",
-    "change-me",
-    "change_me",
-    "change me",
-    "placeholder",
-    "replaceme",
-    "replace-me",
-    "replace_me",
-    "your-secret",
-    "your_secret",
+_PLACEHOLDER: Final = re.compile(
+    "change[-_ ]?(me|this)|(super|secret)secret|insecure|placeholder|replace[-_]?me|your[-_]secret"
 )
 
 # Stands for "on in local, otherwise off" until a validator has decided.
 _ON_IN_LOCAL: Final[Any] = None
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+_PATH: Final = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
+_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")  # RFC 6750 §2.1
+
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_Secrets = tuple[SecretStr, ...]
 
 
 class ConfigurationError(Exception):
@@ -65,25 +66,18 @@ class ConfigurationError(Exception):
         super().__init__("\n".join([f"The configuration has {count}:", *lines]))
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The app's configuration. Field names are the variables' names in lower case.
 
-    Fields are validated in the order in which they stand here, and a later one may look at an
-    earlier one (``info.data``). That way one pass finds every problem.
+    Fields are validated in this order; a later one may look at earlier ones (``info.data``).
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        validate_default=True,
-        hide_input_in_errors=True,
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", validate_default=True, hide_input_in_errors=True
     )
 
-    app_port: Port = 8000
-    local_omnifund_port: Port = 9000
-
+    app_port: _Port = 8000
+    local_omnifund_port: _Port = 9000
     omnifund_environment: Literal["local", "sandbox", "production"] = "local"
     flask_debug: bool = False
     omnifund_base_url: str = ""
@@ -94,11 +88,9 @@ class Settings(BaseSettings):
     omnifund_connect_timeout: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 3.0
     omnifund_read_timeout: Annotated[float, Field(gt=0, le=15, allow_inf_nan=False)] = 10.0
     omnifund_ca_bundle: Path | None = None
-
     redis_url: SecretStr = SecretStr("")
-
     secret_key: SecretStr = SecretStr("")
-    secret_key_fallbacks: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    secret_key_fallbacks: _Secrets = ()
 
     session_idle_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 1800
     session_lifetime_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 43_200
@@ -109,52 +101,47 @@ class Settings(BaseSettings):
     flow_inspector: bool = _ON_IN_LOCAL
     demo_control: Path | None = None
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: tuple[str, ...] = ()
     rate_limits: bool = True
     metrics: Literal["local", "public", "off"] = "local"
+    metrics_token: SecretStr = SecretStr("")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
     @classmethod
     def from_environment(cls, env_file: Path | None = Path(".env")) -> Self:
-        """Read the environment, and ``env_file`` for what the environment does not say.
+        """Read the environment, and ``env_file`` for what the environment does not set.
 
-        Raises ``ConfigurationError`` with every problem.
+        The only reader of both. Raises ``ConfigurationError`` with every problem.
         """
+        problems: dict[str, str] = {}
+        from_file = _read_file(env_file, problems) if env_file else {}
+        values = _known(from_file, problems) | _known(os.environ, problems)
         try:
-            return cls(_env_file=env_file)  # type: ignore[call-arg]  # an argument of pydantic-settings that its mypy plugin alone knows
+            settings = cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigurationError(_problems(error)) from None
+            raise ConfigurationError(_problems(error) | problems) from None
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
 
-    # --- checks, in the order of the fields --------------------------------------------------
-
-    @field_validator("omnifund_environment", "metrics", "log_format", mode="before")
+    @field_validator("omnifund_environment", "metrics", "log_level", "log_format", mode="before")
     @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: Any) -> Any:
-        return value.strip().upper() if isinstance(value, str) else value
+    def _any_case(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        return value.strip().upper() if info.field_name == "log_level" else value.strip().lower()
 
     @field_validator("password_grant", "flow_inspector", mode="before")
     @classmethod
     def _on_in_local(cls, value: Any, info: ValidationInfo) -> Any:
         return _is_local(info) if value is None else value
 
-    @field_validator("flask_debug")
+    # Werkzeug's debugger runs any code that a visitor types, the lab stops Redis.
+    @field_validator("flask_debug", "demo_control")
     @classmethod
-    def _no_debugger_outside_local(cls, value: bool, info: ValidationInfo) -> bool:
-        # Werkzeug's debugger runs any code that a visitor types.
+    def _local_only(cls, value: Any, info: ValidationInfo) -> Any:
         if value and not _is_local(info):
-            raise ValueError("must be off unless OMNIFUND_ENVIRONMENT is local")
-        return value
-
-    @field_validator("demo_control")
-    @classmethod
-    def _no_demo_outside_local(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None and not _is_local(info):
             raise ValueError("is for the demo only and requires OMNIFUND_ENVIRONMENT=local")
         return value
 
@@ -165,25 +152,23 @@ class Settings(BaseSettings):
             default = f"http://localhost:{info.data.get('local_omnifund_port', 9000)}"
             return BASE_URLS.get(str(info.data.get("omnifund_environment")), default)
         url = _web_address(value)
-        if url.query or url.fragment or "?" in value or "#" in value:
-            raise ValueError("must not have a query or fragment")
         if url.scheme != "https" and not _is_local(info):
             raise ValueError("must be an https URL unless OMNIFUND_ENVIRONMENT is local")
-        return value.rstrip("/")
+        return url._replace(netloc=url.netloc.lower(), path=url.path.rstrip("/")).geturl()
 
     @field_validator("omnifund_client_id")
     @classmethod
     def _client_id(cls, value: str, info: ValidationInfo) -> str:
         if not value:
             return _local_default(info, DEMO_CLIENT_ID)
-        if not value.isascii() or not value.isprintable() or " " in value:
-            raise ValueError("must be printable ASCII without spaces")
+        _check_ascii(value)
         return value
 
     @field_validator("omnifund_client_secret")
     @classmethod
     def _client_secret(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         if value.get_secret_value():
+            _check_text(value.get_secret_value())
             return value
         secret = _local_default(info, DEMO_CLIENT_SECRET)
         if info.data.get("omnifund_client_id") not in (None, DEMO_CLIENT_ID):
@@ -197,20 +182,20 @@ class Settings(BaseSettings):
             port = info.data.get("app_port", 8000)
             return _local_default(info, f"http://localhost:{port}/callback")
         url = _web_address(value)
-        if url.path != "/callback" or "?" in value or "#" in value:
-            raise ValueError("must end in the path /callback and must not have a query or fragment")
+        if not url.path.endswith("/callback"):
+            raise ValueError("must have a path that ends in /callback")
         if url.scheme != "https" and url.hostname not in LOOPBACK_HOSTS and not _is_local(info):
             raise ValueError("must be an https URL (http is for localhost only)")
-        return value
+        return value  # As it is: OmniFund compares it as a string (RFC 6749 §3.1.2.3).
 
     @field_validator("omnifund_ca_bundle")
     @classmethod
     def _ca_bundle(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                ssl.create_default_context(cafile=str(value))
-            except (OSError, ssl.SSLError):
-                raise ValueError("must name a readable PEM file of certificates") from None
+        try:
+            if value is not None:
+                ssl.create_default_context(cafile=value)
+        except (OSError, ValueError):
+            raise ValueError("must name a readable PEM file of certificates") from None
         return value
 
     @field_validator("redis_url")
@@ -231,8 +216,7 @@ class Settings(BaseSettings):
                 "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
             )
         _check_key(key, info)
-        client_secret = info.data.get("omnifund_client_secret")
-        if client_secret is not None and key == client_secret.get_secret_value():
+        if value == info.data.get("omnifund_client_secret"):
             raise ValueError("must not be the same as OMNIFUND_CLIENT_SECRET")
         return value
 
@@ -240,52 +224,49 @@ class Settings(BaseSettings):
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(part.strip(" ") for part in value.split(",") if part.strip(" "))
         return value
 
     @field_validator("secret_key_fallbacks")
     @classmethod
-    def _fallbacks(
-        cls, value: tuple[SecretStr, ...], info: ValidationInfo
-    ) -> tuple[SecretStr, ...]:
-        keys = [key.get_secret_value() for key in value]
-        for key in keys:
-            _check_key(key, info)
-        secret_key = info.data.get("secret_key")
-        if len(set(keys)) < len(keys) or (
-            secret_key is not None and secret_key.get_secret_value() in keys
-        ):
+    def _fallbacks(cls, value: _Secrets, info: ValidationInfo) -> _Secrets:
+        for key in value:
+            _check_key(key.get_secret_value(), info)
+        if len(set(value)) < len(value) or info.data.get("secret_key") in value:
             raise ValueError("must list older keys, without duplicates or SECRET_KEY")
         return value
 
     @field_validator("allowed_hosts")
     @classmethod
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if urlsplit(f"//{host.lstrip('.')}").hostname != host.lstrip(".").lower():
-                raise ValueError("must be host names without scheme, port, or path")
+        return tuple(_host(host) for host in value)
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _metrics_token(cls, value: SecretStr) -> SecretStr:
+        token = value.get_secret_value()
+        if token and not _BEARER_TOKEN.fullmatch(token):
+            raise ValueError("must be 16 characters or more, only letters, digits, and -._~+/")
         return value
 
-    # --- what follows from them --------------------------------------------------------------
-
     @property
-    def authorize_url(self) -> str:
-        """The authorization endpoint (manual, authorization code work-flow, step 2)."""
-        return f"{self.omnifund_base_url}/oauth/v2/auth"
-
-    @property
-    def token_url(self) -> str:
-        """The token endpoint (manual, "Obtaining an Access Token")."""
-        return f"{self.omnifund_base_url}/oauth/v2/token"
+    def is_local(self) -> bool:
+        """Whether OmniFund is a stand-in on this machine."""
+        return self.omnifund_environment == "local"
 
     @property
     def secure_cookies(self) -> bool:
         """Whether merchants reach the app over https, as the redirect URI says."""
-        return self.omnifund_redirect_uri.startswith("https://")
+        return urlsplit(self.omnifund_redirect_uri).scheme == "https"
+
+    @property
+    def mount_path(self) -> str:
+        """The path below which the app is mounted: empty, or for example ``/pay``."""
+        return urlsplit(self.omnifund_redirect_uri).path.removesuffix("/callback")
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
-        """``SECRET_KEY`` first, then the older keys that still open what they sealed."""
+        """``SECRET_KEY`` first, then the older keys, which are for decryption only."""
         return tuple(
             key.get_secret_value() for key in (self.secret_key, *self.secret_key_fallbacks)
         )
@@ -308,26 +289,112 @@ def _web_address(value: str) -> SplitResult:
         port = url.port
     except ValueError:
         raise ValueError("is not a valid URL") from None
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+    is_host = ":" in (url.hostname or "") or _HOST.fullmatch(url.hostname or "")
+    if url.scheme not in ("http", "https") or port == 0 or not is_host:
         raise ValueError("must be an absolute http or https URL")
-    if url.username is not None or url.password is not None:
-        raise ValueError("must not contain a username or password")
-    if not value.isascii() or not value.isprintable() or " " in value or "\\" in value:
-        raise ValueError("must be printable ASCII without spaces")
+    if "@" in url.netloc:
+        raise ValueError("must not contain a user name or password")
+    _check_ascii(value)
+    if "?" in value or "#" in value:
+        raise ValueError("must not have a query or fragment")
+    if not _PATH.fullmatch(url.path.rstrip("/")):
+        raise ValueError("must have a plain path: no //, no . or .. segments, no percent escapes")
     return url
 
 
+def _host(host: str) -> str:
+    """Return a host name as it stands in a ``Host`` header, or a suffix that begins with a dot."""
+    if "*" in host:
+        raise ValueError("must not contain *: .example.com means all below it; unset means any")
+    try:
+        if host.count(":") > 1:
+            return f"[{ipaddress.IPv6Address(host.removeprefix('[').removesuffix(']'))}]"
+        dot, name = host[: host.startswith(".")], host.removeprefix(".").encode("idna").decode()
+    except ValueError:
+        name = ""
+    if not _HOST.fullmatch(name.lower()):
+        raise ValueError("must be host names without scheme, port, and path")
+    return dot + name.lower().removesuffix(".")
+
+
+def _check_ascii(value: str) -> None:
+    if not re.fullmatch("[!-~]+", value):
+        raise ValueError("must be printable ASCII without spaces")
+
+
+def _check_text(secret: str) -> None:
+    if secret != secret.strip() or not secret.isprintable():
+        raise ValueError("must not start or end with a blank or contain a line break")
+
+
 def _check_key(key: str, info: ValidationInfo) -> None:
+    _check_text(key)
     if len(key) < SECRET_KEY_MIN_LENGTH:
         raise ValueError(f"must be at least {SECRET_KEY_MIN_LENGTH} characters long")
     one_letter = len(set(key)) < 4 and not _is_local(info)
-    if one_letter or any(word in key.lower() for word in PLACEHOLDERS):
+    if one_letter or _PLACEHOLDER.search(key.lower()):
         raise ValueError("is a placeholder; generate a random key")
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
+    """Return what a ``.env`` file sets; report each line that is not understood."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        text = "\0"
+    if "\0" in text:
+        problems[path.name] = "cannot be read as UTF-8 text"
+        return {}
+    values: dict[str, str] = {}
+    for binding in parse_stream(StringIO(text)):
+        name, value, lines = binding.key or "", binding.value, binding.original.string
+        if binding.error or (name and (value is None or not re.fullmatch(r"[\w.-]+", name))):
+            blank = lines[: len(lines) - len(lines.lstrip())].count("\n")
+            problems[f"{path.name}, line {binding.original.line + blank}"] = "is not NAME=value"
+        elif "${" in (value or "") and name.lower() in Settings.model_fields:
+            problems[name.upper()] = f"uses ${{…}} in {path.name}, which is not expanded"
+        elif name:
+            values[name] = value or ""
+    return values
+
+
+def _known(variables: Mapping[str, str], problems: dict[str, str]) -> dict[str, str]:
+    """Return the settings among ``variables`` by field name; report others of our prefix."""
+    values: dict[str, str] = {}
+    # Names count in any case. Of two that differ in it only, the one in capitals wins.
+    for name, value in sorted(variables.items(), key=lambda item: item[0].isupper()):
+        field = name.lower()
+        if not value or _is_from_kubernetes(name, value):
+            continue
+        if field not in Settings.model_fields:
+            if field.startswith("omnifund_"):
+                problems[name] = f"is not a setting; did you mean {_nearest(field)}?"
+        elif re.search("[\ud800-\udfff]", value):  # How Python reads bytes that are not UTF-8.
+            problems[field.upper()] = "is not UTF-8 text"
+        else:
+            values[field] = value
+    return values
+
+
+def _is_from_kubernetes(name: str, value: str) -> bool:
+    # It sets these for each Service. One that is named "app" would be APP_PORT.
+    is_port = name.endswith("_PORT") and re.match("(tcp|udp|sctp)://", value)
+    return bool(is_port or re.fullmatch(r".+_SERVICE_(HOST|PORT(_.+)?)|.+_PORT_\d+_[A-Z_]+", name))
+
+
+def _nearest(field: str) -> str:
+    bare, fields = field.removeprefix("omnifund_"), list(Settings.model_fields)
+    return (bare if bare in fields else difflib.get_close_matches(field, fields, 1, 0)[0]).upper()
 
 
 def _problems(error: ValidationError) -> dict[str, str]:
     problems: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
-        name = str(detail["loc"][0]).upper() if detail["loc"] else "CONFIGURATION"
-        problems.setdefault(name, detail["msg"].removeprefix("Value error, "))
+        name, text = str(detail["loc"][0]).upper(), detail["msg"]
+        problems.setdefault(name, text.removeprefix("Value error, "))
     return problems

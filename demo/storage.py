@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from demo import cookies
 from demo.recorder import Recording
 from omnifund.encryption import Unreadable, fingerprint
-from omnifund.store import Command
+from omnifund.redis_client import Command
 from web import sessions
 from web.current import omnifund
 

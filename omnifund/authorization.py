@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, unquote
 
 from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.store import Command, RedisStore
+from omnifund.redis_client import Command, RedisStore
 
 PENDING_SECONDS: Final = 600  # how long a merchant may take on OmniFund's pages
 # How many authorization requests one browser may have open; older ones are dropped.

@@ -24,8 +24,8 @@ from omnifund.encryption import Cipher, fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
+from omnifund.redis_client import Command, RedisClient, RedisStore
 from omnifund.refresh import TokenRefresher
-from omnifund.store import Command, RedisClient, RedisStore
 from omnifund.token import Token
 from omnifund.token_store import RedisTokenStore, StoredToken
 

@@ -1,177 +1,302 @@
-"""The connection to Redis, made from ``REDIS_URL``."""
+"""Redis: ``connect`` makes a client from ``REDIS_URL``, ``RedisStore`` sends commands with it."""
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable
-from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
-from redis import Redis
+from redis import Redis, RedisCluster, Sentinel, exceptions
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.cluster import ClusterNode
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError
 
-from omnifund.store import RedisClient
+from omnifund.errors import StoreUnavailable
+from omnifund.events import Event, OnEvent, ignore
+
+Command = tuple[str | bytes | int, ...]
+"""A Redis command, for example ``("GET", "key")``."""
 
 TIMEOUT_SECONDS: Final = 0.8
-"""For connecting and for one answer. Twice this is less than the 2 s a page may take."""
+"""For connecting and for one response. Twice this is less than the 2 s a page may take."""
 
-_MAX_CONNECTIONS: Final = 64
+_FAILURES: Final[tuple[tuple[Any, str], ...]] = (
+    (exceptions.AuthenticationError, "Redis refused the username or the password"),
+    (MasterNotFoundError, "Redis Sentinel named no primary: check the service and its password"),
+    (exceptions.NoPermissionError, "Redis does not permit a command that the app needs"),
+    (exceptions.OutOfMemoryError, "Redis is full"),
+    (exceptions.ReadOnlyError, "Redis is a read-only replica"),
+    (exceptions.ResponseError, "Redis rejected a command"),
+    ((exceptions.TimeoutError, TimeoutError), "Redis did not respond in time"),
+    (Exception, "Redis is unreachable"),
+)
+_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "GETDEL": None, "LRANGE": []}
+"""What a read returns when there is no such key."""
 
 
-def connect(url: str) -> RedisClient:
-    """Return a client for ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or
-    ``redis+cluster://``. Connects only when it is first used.
-
-    Raises ``ValueError`` for what cannot be such a URL. Its text repeats no part of it, because a
-    password may be in it.
+class RedisStore:
+    """Sends commands to Redis. Every failure becomes ``StoreUnavailable``, so that "the store
+    failed" is never taken for "nothing is stored".
     """
-    if not url.isprintable() or " " in url or "#" in url:
-        raise ValueError("must be a URL without spaces; a # in a password is written %23")
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if scheme not in _CLIENTS:
-        raise ValueError(f"must start with one of {', '.join(sorted(_CLIENTS))} and ://")
-    options: dict[str, Any] = {
-        "socket_timeout": TIMEOUT_SECONDS,
-        "socket_connect_timeout": TIMEOUT_SECONDS,
-        # A restarted Redis leaves dead sockets in the pool: one more try gets a new one. A silent
-        # Redis is not asked twice. (The library's default is ten tries with growing pauses.)
-        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        "max_connections": _MAX_CONNECTIONS,
-        # Nothing here needs RESP3 or a managed service's notices.
-        "protocol": 2,
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
-    return _CLIENTS[scheme](url, options)
+
+    def __init__(
+        self,
+        client: RedisClient,
+        on_event: OnEvent = ignore,
+        *,
+        time_round_trip: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """``client``: from ``connect``. ``time_round_trip`` gets the seconds of each round trip."""
+        self._client = client
+        self._on_event = on_event
+        self._time_round_trip = time_round_trip
+        self._is_silent = False
+        self._probe = threading.Lock()
+
+    def execute(self, *commands: Command) -> list[Any]:
+        """Send the commands in one round trip, in order, and return their results.
+
+        They are not a transaction. Results are redis-py's: ``OK`` is ``True``. A key of another
+        type counts as absent where it is read, and is reported. Raises ``StoreUnavailable`` when
+        Redis or any one command failed.
+        """
+        results = self.attempt(*commands)
+        for number, (command, result) in enumerate(zip(commands, results, strict=True)):
+            if isinstance(result, Exception):
+                if command[0] not in _ABSENT or not str(result).startswith("WRONGTYPE"):
+                    raise self.unavailable(result) from result
+                self._on_event(Event.RECORD_UNREADABLE, record="key of another type")
+                results[number] = _ABSENT[command[0]]
+        return results
+
+    def attempt(self, *commands: Command) -> list[Any]:
+        """Do as ``execute``, but return the error of a command in the place of its result."""
+        # While Redis is silent, one request at a time finds out whether it still is. The others
+        # fail immediately; else all threads would wait for timeouts, and further requests for them.
+        is_probe = self._is_silent
+        if is_probe and not self._probe.acquire(blocking=False):
+            raise StoreUnavailable("Redis is not responding")
+        started = time.perf_counter()
+        try:
+            results = self._send(commands)
+            self._is_silent = False
+            return results
+        except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
+            self._is_silent = time.perf_counter() - started > TIMEOUT_SECONDS / 2
+            raise self.unavailable(error) from error
+        finally:
+            if is_probe:
+                self._probe.release()
+            self._time_round_trip(time.perf_counter() - started)
+
+    def _send(self, commands: tuple[Command, ...]) -> list[Any]:
+        try:
+            return _run(self._client, commands)
+        except (exceptions.RedisError, TimeoutError) as error:
+            # A restarted Redis leaves dead sockets in the pool, and so does a firewall; a host name
+            # that has moved to the new primary leaves connections to the old one.
+            if isinstance(self._client, Redis):
+                self._client.connection_pool.disconnect(inuse_connections=False)
+            # Not after a timeout, nor a refused password. Every command here may run twice.
+            if type(error) not in (exceptions.ConnectionError, exceptions.ReadOnlyError):
+                raise
+            return _run(self._client, commands)
+
+    def unavailable(self, error: Exception) -> StoreUnavailable:
+        """Report what redis-py raised, and return what to raise instead."""
+        self._on_event(Event.STORE_FAILED, reason=type(error).__name__)
+        return StoreUnavailable(next(text for kind, text in _FAILURES if isinstance(error, kind)))
 
 
-def _stand_alone(url: str, options: dict[str, Any]) -> RedisClient:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        if not parts.path.strip("/"):
-            raise ValueError("must name the path of a Unix socket")
-    else:
-        hosts, _ = _hosts(parts, default_port=6379)
-        if len(hosts) > 1:
-            raise ValueError("must name one host")
-        _database(parts.path.strip("/"))
-    try:
-        client = Redis.from_url(url, **options)
-        pool = client.connection_pool
-        # The library takes any option, and finds out with the first connection; so one is made now.
-        # Making it opens nothing.
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError, RedisError):
-        raise ValueError("has a query that redis-py does not understand") from None
-    if pool.connection_kwargs.get("decode_responses"):
-        raise ValueError("must not set decode_responses: stored values are binary")
-    return client
+def missing_rights(store: RedisStore) -> list[str]:
+    """Return the names of the commands that the app needs and Redis does not permit.
+
+    Raises ``StoreUnavailable`` when Redis fails otherwise.
+    """
+    key = "omnifund:rights"
+    needed: list[Command] = [
+        ("SET", key, 1, "EX", 10),
+        ("SET", key, 1, "XX", "KEEPTTL"),
+        ("GET", key),
+        ("GETEX", key, "EX", 10),
+        ("PTTL", key),
+        ("EVAL", "return redis.call('GET', KEYS[1])", 1, key),
+        ("DEL", key),
+    ]
+    missing = set()
+    for (name, *_), result in zip(needed, store.attempt(*needed), strict=True):
+        if isinstance(result, exceptions.NoPermissionError) or "unknown command" in str(result):
+            missing.add(str(name))
+        elif isinstance(result, Exception):
+            raise store.unavailable(result) from result
+    return sorted(missing)
 
 
-def _sentinel(url: str, options: dict[str, Any]) -> RedisClient:
-    parts = urlsplit(url)
-    service, _, database = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("must end in the name of the service: redis+sentinel://host/service")
-    hosts, credentials = _hosts(parts, default_port=26379)
-    _no_query(parts)
-    sentinel = Sentinel(
-        hosts,
-        sentinel_kwargs={
-            "socket_timeout": TIMEOUT_SECONDS,
-            "socket_connect_timeout": TIMEOUT_SECONDS,
-        },
-    )
-    client: RedisClient = sentinel.master_for(
-        service, db=_database(database), **credentials, **options
-    )
-    return client
+def _run(client: Any, commands: tuple[Command, ...]) -> list[Any]:
+    if isinstance(client, _Cluster):
+        return client.run(commands)
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    results: list[Any] = pipeline.execute(raise_on_error=False)
+    for result in results:
+        if isinstance(result, exceptions.ReadOnlyError):
+            raise result
+    return results
 
 
-def _cluster(url: str, options: dict[str, Any]) -> RedisClient:
-    parts = urlsplit(url)
-    hosts, credentials = _hosts(parts, default_port=6379)
-    _no_query(parts)
-    if parts.path.strip("/"):
-        raise ValueError("must not name a database: Redis Cluster has none")
-    nodes = [ClusterNode(host, port) for host, port in hosts]
+class _Cluster:
+    """A Cluster's client, made with the first command, and a deadline for each round trip.
 
-    def make() -> RedisClient:
-        # The credentials are keyword arguments of the connections.
-        return RedisCluster(startup_nodes=nodes, **{**options, **credentials})
+    redis-py requests the layout as soon as the client is made. After a timeout it sends every
+    command again by itself, and requests the layout from one node after another.
+    """
 
-    return _WhenFirstUsed(make)
+    def __init__(self, nodes: list[tuple[str, int]], options: dict[str, Any]) -> None:
+        def make() -> RedisCluster:
+            startup = [ClusterNode(host, port) for host, port in nodes]
+            return RedisCluster(startup_nodes=startup, **options | {"retry": Retry(NoBackoff(), 1)})
+
+        self._client = cache(make)
+        self._seconds = 1.2 * options["socket_timeout"]
+        self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="redis-cluster")
+
+    def run(self, commands: tuple[Command, ...]) -> list[Any]:
+        """Send the commands; raise ``TimeoutError`` at the deadline."""
+        future = self._threads.submit(lambda: _run(self._client(), commands))
+        try:
+            return future.result(self._seconds)
+        finally:
+            future.cancel()
 
 
-_CLIENTS: Final[dict[str, Callable[[str, dict[str, Any]], RedisClient]]] = {
-    "redis": _stand_alone,
-    "rediss": _stand_alone,
-    "unix": _stand_alone,
-    "redis+sentinel": _sentinel,
-    "redis+cluster": _cluster,
+class _RedisClient(Protocol):
+    """What is needed of redis-py's clients."""
+
+    def pipeline(self, transaction: bool = ...) -> Any: ...
+
+
+RedisClient = _RedisClient | _Cluster
+
+
+# --- REDIS_URL ---------------------------------------------------------------------------------
+
+_URL: Final = re.compile(
+    r"(?:(rediss?)(?:\+(sentinel|cluster))?|unix)://(?:([^/?#]*)@)?([^/?#]*)([^?#]*)(?:\?([^#]*))?",
+    re.IGNORECASE,
+)
+_HOST: Final = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+)\]|([\w-]{1,63}(?:\.[\w-]{1,63})*\.?))(?::0*([1-9][0-9]{0,4}))?",
+    re.ASCII,
+)
+# What follows the hosts: the name of a service or a path, and a database.
+_PATHS: Final = {
+    "": (r"()/?([0-9]{0,5})", "may end only with a database number"),
+    "unix": (r"(/.+)()", "must name the path of a Unix socket, after three slashes"),
+    "sentinel": (r"/([^/]+)/?([0-9]{0,5})", "must end in the name of the service: /service"),
+    "cluster": (r"()/?()", "must not name a database: Redis Cluster has none"),
+}
+# What the query may set: its form, and what redis-py takes.
+_Options = dict[str, tuple[str, Callable[[str], Any]]]
+_SECONDS: Final = (r"(?=.*[1-9])[0-9]{1,2}(?:\.[0-9]{1,3})?", float)
+_OPTIONS: Final[_Options] = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
+_DATABASE: Final[_Options] = {"db": (r"[0-9]{1,5}", int)}
+_SENTINEL: Final[_Options] = {f"sentinel_{name}": (".+", str) for name in ("username", "password")}
+_TLS: Final[_Options] = {
+    "ssl_ca_certs": (r".+", str),
+    "ssl_certfile": (r".+", str),
+    "ssl_keyfile": (r".+", str),
+    "ssl_cert_reqs": (r"none|required", str),
+    "ssl_check_hostname": (r"true|false", "true".__eq__),
 }
 
 
-class _WhenFirstUsed:
-    """A client that is made with the first command.
+def connect(url: str) -> RedisClient:
+    """Return a client for a URL of docs/deploying.md's table. It connects when it is first used.
 
-    A Cluster's client asks for the cluster's layout as soon as it is made. That must neither keep
-    the app from starting while Redis is away, nor happen before gunicorn forks its workers.
+    Raises ``ValueError`` for any other. Its text repeats no part of the URL, which may hold a
+    password.
     """
-
-    def __init__(self, make: Callable[[], RedisClient]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._client: RedisClient | None = None
-
-    def _made(self) -> RedisClient:
-        if self._client is None:
-            with self._lock:
-                self._client = self._client or self._make()
-        return self._client
-
-    def execute_command(self, *args: Any) -> Any:
-        return self._made().execute_command(*args)
-
-    def pipeline(self, transaction: bool = True) -> Any:
-        return self._made().pipeline(transaction=transaction)
-
-
-# --- the parts of a URL ------------------------------------------------------------------------
-
-
-def _hosts(url: SplitResult, *, default_port: int) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Split ``user:password@host:port,host:port``, which no URL parser knows."""
-    userinfo, _, addresses = url.netloc.rpartition("@")
-    username, _, password = userinfo.partition(":")
-    hosts = []
-    for address in addresses.split(","):
-        try:
-            one = urlsplit(f"//{address}")
-            port = one.port
-        except ValueError:
-            raise ValueError("has an invalid port") from None
-        if not one.hostname or port == 0:
-            raise ValueError("must name a host, and a port from 1 to 65535 if any")
-        hosts.append((one.hostname, port or default_port))
-    credentials = {"username": unquote(username), "password": unquote(password)}
-    return hosts, {name: value for name, value in credentials.items() if value}
-
-
-def _database(text: str) -> int:
-    if not text.isascii() or not (text.isdigit() or text == ""):
-        raise ValueError("may end only with a database number")
-    return int(text or 0)
+    decoded = unquote(url)
+    is_text = decoded.isprintable() and " " not in url and "\ufffd" not in decoded
+    match = _URL.fullmatch(url) if is_text else None
+    if match is None:
+        raise ValueError(
+            "must start with redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, "
+            "or rediss+cluster and ://; in a password, write # as %23, / as %2F, and ? as %3F"
+        )
+    scheme, kind, user, hosts, path, query = (part or "" for part in match.groups())
+    kind, is_secure = kind.lower() if scheme else "unix", scheme.lower() == "rediss"
+    pattern, problem = _PATHS[kind]
+    place = re.fullmatch(pattern, unquote(hosts + path if kind == "unix" else path))
+    if place is None:
+        raise ValueError(problem)
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "ssl": is_secure,
+        "username": unquote(user.partition(":")[0]) or None,
+        "password": unquote(user.partition(":")[2]) or None,
+        # One for each thread, however many there are.
+        "max_connections": 10_000,
+        # RedisStore tries again, not the client. Whatever fails, the connection is closed, so that
+        # a late response is never taken for that of the next command.
+        "retry": Retry(NoBackoff(), 0, supported_errors=(BaseException,)),  # type: ignore[arg-type]  # wider than annotated
+        "protocol": 2,
+    }
+    if kind != "cluster":
+        options["db"] = int(place[2] or 0)
+    allowed = _OPTIONS | {"": _DATABASE, "unix": _DATABASE, "sentinel": _SENTINEL}.get(kind, {})
+    options |= _from_query(query, allowed | (_TLS if is_secure else {}))
+    if kind == "unix":
+        return Redis(unix_socket_path=place[1], **options)
+    nodes = [_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",")]
+    if kind == "sentinel":
+        return _sentinel(nodes, place[1], options)
+    if kind == "cluster":
+        return _Cluster(nodes, options)
+    if len(nodes) > 1:
+        raise ValueError("must name one host")
+    return Redis(host=nodes[0][0], port=nodes[0][1], **options)
 
 
-def _no_query(url: SplitResult) -> None:
-    if url.query:
-        raise ValueError("must have no query")
+def _node(text: str, default_port: int) -> tuple[str, int]:
+    match = _HOST.fullmatch(text)
+    if match is None or int(match[3] or 1) > 65535:
+        raise ValueError("has an invalid host or port")
+    return match[1] or match[2], int(match[3] or default_port)
+
+
+def _from_query(query: str, allowed: _Options) -> dict[str, Any]:
+    options = {}
+    for name, _, text in (pair.partition("=") for pair in query.split("&") if pair):
+        if name not in allowed:
+            raise ValueError(f"may set only these in its query: {', '.join(allowed)}")
+        pattern, convert = allowed[name]
+        if not re.fullmatch(pattern, unquote(text)):
+            raise ValueError(f"has an invalid {name}")
+        options[name] = convert(unquote(text))
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in options and not Path(options[name]).is_file():
+            raise ValueError(f"must name a readable file in {name}")
+    return options
+
+
+def _sentinel(nodes: list[tuple[str, int]], service: str, options: dict[str, Any]) -> Redis:
+    seconds = options["socket_timeout"] / len(nodes)  # All together as long as one Redis.
+    own = {
+        "username": options.pop("sentinel_username", None),
+        "password": options.pop("sentinel_password", None),
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "db": 0,
+    }
+    client: Redis = Sentinel(nodes, sentinel_kwargs=options | own).master_for(service, **options)
+    return client

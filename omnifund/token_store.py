@@ -17,7 +17,7 @@ import msgspec
 
 from omnifund.encryption import Cipher, Unreadable, fingerprint
 from omnifund.events import Event, OnEvent, ignore
-from omnifund.store import Command, RedisStore
+from omnifund.redis_client import Command, RedisStore
 from omnifund.token import Token
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -30,7 +30,7 @@ from config import LOOPBACK_HOSTS
 from omnifund.encryption import fingerprint
 from omnifund.errors import InvalidGrant, StoreUnavailable
 from omnifund.events import Event
-from omnifund.store import Command
+from omnifund.redis_client import Command
 from omnifund.token_store import StoredToken
 from web import sessions
 from web.current import omnifund, settings

@@ -12,8 +12,7 @@ from config import Settings
 from omnifund.client import OmniFund
 from omnifund.events import OnEvent, ignore
 from omnifund.http import HTTPClient
-from omnifund.redis_client import connect
-from omnifund.store import RedisClient
+from omnifund.redis_client import RedisClient, connect
 
 # A sign-in that led back there would start or end another one.
 _NEVER_NEXT: Final = ("/login", "/logout", "/callback", "/token")

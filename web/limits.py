@@ -18,7 +18,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from omnifund.encryption import fingerprint
 from omnifund.errors import StoreUnavailable
-from omnifund.store import Store
+from omnifund.redis_client import Store
 
 WINDOW_SECONDS: Final = 60
 

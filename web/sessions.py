@@ -29,7 +29,7 @@ from omnifund.client import OmniFund
 from omnifund.encryption import Unreadable, fingerprint
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
-from omnifund.store import Command
+from omnifund.redis_client import Command
 from omnifund.token_store import StoredToken
 
 NO_SESSION: Final = ("/static/", "/favicon.ico", "/healthz", "/readyz", "/metrics")

@@ -9,6 +9,8 @@ import struct
 import threading
 from typing import Self
 
+_TLS_HANDSHAKE = b"\x16"  # The first byte of a TLS connection (RFC 8446 §5.1).
+
 
 class TcpProxy:
     """Stands between a client and a server, for any protocol.
@@ -17,17 +19,22 @@ class TcpProxy:
     sides, and those that went ``up`` (to the server) and ``down``.
     """
 
-    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target_port: int, *, tls: ssl.SSLContext | None = None, also_plain: bool = False
+    ) -> None:
         """``target_port``: where on this machine the server listens.
 
-        ``tls``: a server context, to speak TLS for a server that does not.
+        ``tls``: a server context, to speak TLS for a server that does not. ``also_plain``: clients
+        without TLS are served too.
         """
         self._tls = tls
+        self._also_plain = also_plain
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._cut: set[socket.socket] = set()
+        self._forgotten: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -54,9 +61,18 @@ class TcpProxy:
         """Accept and take everything, deliver nothing."""
         self._flowing.clear()
 
+    def forget(self) -> None:
+        """Deliver nothing any more on the connections that are open now."""
+        with self._lock:
+            self._forgotten |= self._open
+
     def thaw(self) -> None:
         """Deliver again, what was held back first."""
         self._flowing.set()
+
+    def point_to(self, target_port: int) -> None:
+        """Connect the next clients to another server, as a host name does that has moved."""
+        self._target = ("127.0.0.1", target_port)
 
     def cut(self) -> None:
         """Close every connection that is open now; what was held back on them is lost."""
@@ -106,7 +122,9 @@ class TcpProxy:
                 server = socket.create_connection(self._target, timeout=5)
             except OSError:
                 return
-            if self._tls is not None:
+            if self._tls is not None and not (
+                self._also_plain and client.recv(1, socket.MSG_PEEK) != _TLS_HANDSHAKE
+            ):
                 try:
                     client = self._tls.wrap_socket(client, server_side=True)
                 except OSError:
@@ -126,12 +144,15 @@ class TcpProxy:
                 with self._lock:
                     self._open -= {client, server}
                     self._cut -= {client, server}
+                    self._forgotten -= {client, server}
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.taken += len(data)
                 self._flowing.wait()
+                if source in self._forgotten:
+                    continue
                 if source in self._cut:
                     break
                 if not is_up and self._delay and self._closing.wait(self._delay):

@@ -85,7 +85,7 @@ def app_settings(redis_url: str, **overrides: Any) -> Settings:
         "log_level": "WARNING",
         **overrides,
     }
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # as in Settings.from_environment
+    return Settings(**values)
 
 
 class _Forms(HTMLParser):

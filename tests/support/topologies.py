@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import redis
 
+from tests.faults.network import TcpProxy
 from tests.support.processes import free_port, wait_until
 from tests.support.valkey import ValkeyServer
 
@@ -87,13 +89,14 @@ def sentinel_set(folder: Path) -> Iterator[SentinelSet]:
 
 @dataclass
 class Cluster:
-    """Three masters that share the slots."""
+    """Three masters that share the slots. ``ports``: where clients reach them."""
 
     servers: list[ValkeyServer]
+    ports: list[int]
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.servers)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"redis+cluster://{hosts}"
 
     def keys(self, pattern: str) -> list[bytes]:
@@ -106,8 +109,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Run three masters and give each a third of the slots."""
+def cluster(*, tls: ssl.SSLContext | None = None) -> Iterator[Cluster]:
+    """Run three masters and give each a third of the slots. ``tls``: for their clients."""
     with contextlib.ExitStack() as stack:
         common = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
         buses = [free_port() for _ in range(3)]
@@ -115,9 +118,14 @@ def cluster() -> Iterator[Cluster]:
             stack.enter_context(ValkeyServer(options=(*common, "--cluster-port", str(bus))))
             for bus in buses
         ]
+        ports = [server.port for server in servers]
+        if tls is not None:
+            proxies = [stack.enter_context(TcpProxy(port, tls=tls)) for port in ports]
+            ports = [proxy.port for proxy in proxies]
         borders = [0, 5461, 10923, 16384]
         for number, server in enumerate(servers):
             with server.client() as client:
+                client.config_set("cluster-announce-port", ports[number])
                 client.execute_command(
                     "CLUSTER", "ADDSLOTSRANGE", borders[number], borders[number + 1] - 1
                 )
@@ -135,4 +143,4 @@ def cluster() -> Iterator[Cluster]:
                     seconds=30,
                     what="the cluster",
                 )
-        yield Cluster(servers)
+        yield Cluster(servers, ports)

@@ -1,48 +1,22 @@
-"""Redis as operators run it: with a password, TLS or a socket, with Sentinel, as a Cluster."""
+"""The app with Redis as operators run it: behind a socket, with Sentinel, as a Cluster.
+
+``tests/faults/test_redis.py`` tests the connection itself.
+"""
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 
 from omnifund.errors import StoreUnavailable
-from omnifund.redis_client import connect
-from omnifund.store import Store
-from tests.faults.certificates import Certificates
-from tests.faults.network import TcpProxy
+from omnifund.redis_client import RedisStore, connect
 from tests.support.processes import wait_until
 from tests.support.rig import rig
 from tests.support.topologies import cluster, sentinel_set
 from tests.support.valkey import ValkeyServer
-
-
-def test_a_password_in_the_url_is_used() -> None:
-    with ValkeyServer(options=("--requirepass", "s3cr:et/@")) as server:
-        url = f"redis://:s3cr%3Aet%2F%40@127.0.0.1:{server.port}/0"
-        assert Store(connect(url)).execute(("PING",))
-        with pytest.raises(StoreUnavailable):
-            Store(connect(f"redis://127.0.0.1:{server.port}")).execute(("PING",))
-
-
-def test_a_connection_that_breaks_while_redis_is_asked_is_replaced_once(
-    valkey: ValkeyServer,
-) -> None:
-    """F6"""
-    with TcpProxy(valkey.port) as network, ThreadPoolExecutor(1) as pool:
-        store = Store(connect(f"redis://127.0.0.1:{network.port}?socket_timeout=10"))
-        store.execute(("SET", "k", "v"))
-        taken = network.taken
-        network.freeze()
-        answer = pool.submit(store.execute, ("GET", "k"))
-        wait_until(lambda: network.taken > taken, what="the command to be sent")
-        network.reset()
-        network.thaw()
-        assert answer.result() == [b"v"]
-        assert network.connections == 2
 
 
 def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -53,75 +27,13 @@ def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert merchant.get("/customers").status_code == 200
 
 
-def test_tls_to_redis_is_checked(tmp_path: Path, valkey: ValkeyServer) -> None:
-    certificates = Certificates.make(tmp_path)
-    with TcpProxy(valkey.port, tls=certificates.good) as secure:
-        trusting = f"rediss://localhost:{secure.port}?ssl_ca_certs={certificates.bundle}"
-        assert Store(connect(trusting)).execute(("PING",))
-        with pytest.raises(StoreUnavailable):
-            Store(connect(f"rediss://localhost:{secure.port}")).execute(("PING",))
-    with TcpProxy(valkey.port, tls=certificates.foreign) as other:
-        store = Store(
-            connect(f"rediss://localhost:{other.port}?ssl_ca_certs={certificates.bundle}")
-        )
-        with pytest.raises(StoreUnavailable):
-            store.execute(("PING",))
-
-
-def test_several_commands_are_one_round_trip(redis_url: str) -> None:
-    store = Store(connect(redis_url))
-    store.execute(("PING",))
-    with redis.Redis.from_url(redis_url) as client:
-        before = client.info("stats")["total_reads_processed"]
-        assert store.execute(("SET", "a", "1"), ("GET", "a"), ("GET", "b")) == [b"OK", b"1", None]
-        # One read for the three commands, one for this second INFO.
-        assert client.info("stats")["total_reads_processed"] == before + 2
-
-
-def test_an_error_among_several_answers_is_told_and_confuses_no_later_one(redis_url: str) -> None:
-    store = Store(connect(redis_url))
-    store.execute(("SET", "word", "not a number"))
-    with pytest.raises(StoreUnavailable):
-        store.execute(("SET", "a", "1"), ("INCR", "word"), ("SET", "b", "2"))
-    with redis.Redis.from_url(redis_url) as client:
-        connections = client.info("stats")["total_connections_received"]
-        assert store.execute(("GET", "a"), ("GET", "b")) == [b"1", b"2"]
-        assert client.info("stats")["total_connections_received"] == connections
-
-
-def test_whoever_ends_in_the_middle_confuses_nobody(redis_url: str) -> None:
-    """D6: what a stopped worker had asked for is not taken for the next one's answer."""
-
-    class Stopped(BaseException):
-        pass
-
-    client = connect(redis_url)
-    store = Store(client)
-    store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
-    pool = client.connection_pool  # type: ignore[attr-defined]  # a stand-alone server's has one
-    connection = pool.get_connection()
-    honest = connection.read_response
-
-    def stop(**_options: object) -> None:
-        connection.read_response = honest
-        raise Stopped
-
-    connection.read_response = stop
-    pool.release(connection)
-    with redis.Redis.from_url(redis_url) as other:
-        other.execute_command("CLIENT", "PAUSE", 300)
-    with pytest.raises(Stopped):
-        store.execute(("GET", "mine"))
-    assert store.execute(("GET", "yours")) == [b"2"]
-
-
 class TestSentinel:
     """F7"""
 
     def test_an_answer_that_came_too_late_is_not_the_next_ones(self, tmp_path: Path) -> None:
         """F7, D6: a server that stands still for longer than anybody waits, and then goes on."""
         with sentinel_set(tmp_path) as sentinels:
-            store = Store(connect(sentinels.url))
+            store = RedisStore(connect(sentinels.url))
             store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
             with redis.Redis(port=sentinels.master_port()) as client:
                 client.execute_command("CLIENT", "PAUSE", 1000)
