@@ -13,18 +13,19 @@ from omnifund.redis_client import connect
 from omnifund.store import RedisClient
 from web import (
     errors,
-    formats,
+    health,
+    incoming,
     inspector,
     lab,
-    layout,
     limits,
+    logging,
+    metrics,
     notices,
-    operations,
     pages,
     security,
     sign_in,
+    templating,
 )
-from web.application import Application
 from web.integration import Integration
 from web.sessions import SealedRedisSessionInterface
 
@@ -46,33 +47,40 @@ def create_app(
         if (explaining := cli.explain_only(problem)) is not None:
             return explaining
         raise
-    operations.configure_logging(settings)
-    events = operations.EventLog()
+    logging.configure(settings)
+    counts = metrics.Metrics()
+    client = redis or connect(settings.redis_url.get_secret_value())
 
-    app = Application(__name__)
+    app = Flask(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
 
     parts = Integration.from_settings(
-        settings,
-        redis or connect(settings.redis_url.get_secret_value()),
-        clock=clock,
-        observe=events.observer(),
-        time_redis=events.time_redis,
+        settings, client, clock=clock, observe=counts.observe, time_redis=counts.time_redis
     )
     parts.init_app(app)
     app.session_interface = SealedRedisSessionInterface(app, parts)
 
-    operations.init_app(app, settings, events)
+    logging.init_app(app, settings)
+    metrics.init_app(app, settings, counts)
+    incoming.init_app(app, settings)
+    app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(sign_in.blueprint)
-    layout.init_app(app, settings)
-    formats.register(app)
+    templating.init_app(app, settings)
     notices.init_app(app)
     inspector.init_app(app, settings)
     lab.init_app(app, settings)
+    _add_to_navigation(app, settings)
     errors.init_app(app)
     cli.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
-        limits.init_app(app, limits.RateLimiter(parts.store, clock))
+        limits.init_app(app, settings, client)
     return app
+
+
+def _add_to_navigation(app: Flask, settings: Settings) -> None:
+    if settings.flow_inspector:
+        app.extensions["navigation"].append(("inspector.inspector", "Inspector"))
+    if settings.omnifund_environment == "local":
+        app.extensions["navigation"].append(("lab.lab", "Lab"))

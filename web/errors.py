@@ -17,8 +17,8 @@ from omnifund import errors, trace
 from omnifund.events import Event
 from web import visitor
 from web.integration import integration
+from web.logging import log
 from web.notices import notify
-from web.operations import log
 from web.recording import is_worth_keeping
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from inspect import unwrap
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, abort, g, jsonify, render_template, request
@@ -50,7 +51,7 @@ def init_app(app: Flask, settings: Settings) -> None:
             step,
             request.method,
             request.full_path.rstrip("?"),
-            frames=[Frame.of(getattr(view, "__wrapped__", view))],
+            frames=[Frame.of(unwrap(view))],
         )
         incoming.fields |= started.masker.fields(request.form.items())
         incoming.headers["Cookie"] = ", ".join(name for name, _ in _own_cookies()) or "none"

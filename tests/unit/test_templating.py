@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from web.formats import duration, moment, money
+from web.templating import duration, moment, money
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_moment_shows_utc_and_keeps_the_exact_value() -> None:
     noon_in_denver = datetime(2026, 1, 5, 12, 3, 4, tzinfo=timezone(timedelta(hours=-7)))
     expected = (
         '<time datetime="2026-01-05T19:03:04Z" title="2026-01-05 19:03:04 UTC">'
-        "5 Jan 2026, 19:03 UTC</time>"
+        "Jan 5, 2026, 19:03 UTC</time>"
     )
     assert moment(noon_in_denver) == expected
     assert moment(noon_in_denver.astimezone(UTC)) == expected
