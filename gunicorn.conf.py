@@ -63,7 +63,8 @@ _DRAIN = _seconds("DRAIN_SECONDS", 1)
 
 _CORES = os.cpu_count() or 1
 workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
-worker_class = "gthread"
+# gthread for both; the app's has a page for a request that gunicorn cannot read.
+worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
 threads = 32
 

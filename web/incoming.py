@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -21,18 +22,33 @@ if TYPE_CHECKING:
 
 MAX_FORM_BYTES: Final = 64 * 1024
 
+REFUSED_STATUS: Final = "omnifund.refused_status"
+"""Where the server says with which status to refuse a request that it could not read."""
+
 _REFUSED_HOST: Final = "omnifund.refused_host"
 # A host name's labels or an IPv6 address, and a port (RFC 9110 §7.2, RFC 3986 §3.2.2).
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST: Final = re.compile(rf"(?:({_LABEL}(?:\.{_LABEL})*)\.?|\[([0-9a-f:.]+)\])(?::[0-9]{{1,5}})?")
+_HOST: Final = re.compile(
+    rf"(?:({_LABEL}(?:\.{_LABEL})*)\.?|\[([0-9a-f:.]+)\])(?::([0-9]{{1,5}}))?"
+)
+
+
+def _one_byte_range(value: str) -> object:
+    found = parse_range_header(value)
+    return found if found and found.units == "bytes" and len(found.ranges) == 1 else None
+
 
 # Werkzeug raises on some values of these, such as a year of twenty digits. A condition or a range
 # that cannot be read is ignored (RFC 9110 §13.1.3 and §14.2).
+_ETAG: Final = r'(?:W/)?"[^"\x00-\x20\x7f]*"'
+_ETAGS: Final = re.compile(rf"\*|{_ETAG}(?:\s*,\s*{_ETAG})*")
 _OPTIONAL: Final[dict[str, Callable[[str], object]]] = {
     "HTTP_IF_MODIFIED_SINCE": parse_date,
     "HTTP_IF_UNMODIFIED_SINCE": parse_date,
+    "HTTP_IF_MATCH": _ETAGS.fullmatch,
+    "HTTP_IF_NONE_MATCH": _ETAGS.fullmatch,
     "HTTP_IF_RANGE": parse_if_range_header,
-    "HTTP_RANGE": parse_range_header,
+    "HTTP_RANGE": _one_byte_range,
 }
 
 
@@ -41,7 +57,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES)
     # Otherwise Werkzeug redirects //path to /path, on the host that the Host header names.
     app.url_map.merge_slashes = False
-    app.before_request(_refuse_host)
+    app.before_request(_refuse)
     app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
     if settings.trusted_proxies:
         app.wsgi_app = _behind_proxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[assignment,method-assign]  # as above
@@ -92,7 +108,8 @@ class _Body:
 
 def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
     """Whether ``host`` is a host with an optional port, and one of ``allowed`` if there are any."""
-    if (found := _HOST.fullmatch(host.lower())) is None:
+    found = _HOST.fullmatch(host.lower())
+    if found is None or int(found[3] or 0) > 65_535 or (found[2] and not _is_ipv6(found[2])):
         return False
     name = found[1] or found[2]
     entries = [entry.lower().strip("[]") for entry in allowed]
@@ -101,7 +118,16 @@ def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
     )
 
 
-def _refuse_host() -> None:
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def _refuse() -> None:
+    if (status := request.environ.get(REFUSED_STATUS)) is not None:
+        abort(status)
     if (host := request.environ.get(_REFUSED_HOST)) is not None:
         log.warning("http:host:refused", host=host[:100])
         abort(400)

@@ -33,12 +33,12 @@ def init_app(app: Flask, settings: Settings, client: RedisClient) -> None:
         sid = request.cookies.get(cookie_name(settings, "omnifund_session"))
         return fingerprint(sid) if sid else _network()
 
-    app.config["RATELIMIT_STORAGE_OPTIONS"] = {"client": client}
     floods = Limiter(_network, app=app, storage_uri="memory://", on_breach=_remember)
     guesses = Limiter(
         _network,
         app=app,
         storage_uri="app-redis://",
+        storage_options={"client": client},  # type: ignore[dict-item]  # for the storage alone
         in_memory_fallback_enabled=True,
         on_breach=_remember,
     )
@@ -87,6 +87,10 @@ return count
 """
 
 
+def _name(key: str) -> str:
+    return f"omnifund:limit:{fingerprint(key)}"
+
+
 class AppRedisStorage(Storage):
     """Counters in the app's Redis, through the app's client: every topology, and its timeouts.
 
@@ -104,12 +108,27 @@ class AppRedisStorage(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count, in a window that ends in ``expiry`` seconds at the latest."""
-        name = f"omnifund:limit:{fingerprint(key)}"
         try:
-            return int(self._client.execute_command("EVAL", _COUNT, 1, name, amount, expiry))
+            return int(self._client.execute_command("EVAL", _COUNT, 1, _name(key), amount, expiry))
         except Exception:
             self._failed_at = time.monotonic()
             raise
+
+    def get(self, key: str) -> int:
+        """Return the count."""
+        return int(self._client.execute_command("GET", _name(key)) or 0)
+
+    def get_expiry(self, key: str) -> float:
+        """Return the Unix time at which the window ends."""
+        return time.time() + max(0, int(self._client.execute_command("TTL", _name(key))))
+
+    def clear(self, key: str) -> None:
+        """Forget a count."""
+        self._client.execute_command("DEL", _name(key))
+
+    def reset(self) -> int | None:
+        """Forget all counts: not offered, as by other storages without a way to list keys."""
+        raise NotImplementedError
 
     def check(self) -> bool:
         """Whether Redis can count again; asked within the request that has just found it cannot."""
