@@ -11,8 +11,19 @@ import cli
 from config import ConfigurationError, Settings
 from omnifund.http import HTTPClient
 from omnifund.redis_client import RedisClient
-from web import auth, current, errors, formats, layout, limits, operations, pages, security
-from web.application import Application
+from web import (
+    auth,
+    current,
+    errors,
+    health,
+    incoming,
+    limits,
+    logging,
+    metrics,
+    pages,
+    security,
+    templating,
+)
 from web.sessions import RedisSessions
 
 
@@ -33,39 +44,41 @@ def create_app(
         if (explaining := cli.explain_only(problem)) is not None:
             return explaining
         raise
-    operations.configure_logging(settings)
-    events = operations.EventLog()
-
-    app = Application(__name__)
-    app.secret_key = settings.secret_key.get_secret_value()
-    http_class, on_event = HTTPClient, events.observer()
+    logging.configure(settings)
+    counts = metrics.Metrics()
+    http_class, on_event = HTTPClient, counts.on_event
     # Imported only where it is used: without the folder the app is complete.
-    with_demo = settings.flow_inspector or settings.omnifund_environment == "local"
-    if with_demo:
+    has_demo = settings.flow_inspector or settings.is_local
+    if has_demo:
         import demo
 
         http_class, on_event = demo.RecordingHTTPClient, demo.observing(on_event)
+
+    app = Flask(__name__)
+    app.secret_key = settings.secret_key.get_secret_value()
     omnifund = current.from_settings(
         settings,
         redis=redis,
         http_class=http_class,
         clock=clock,
         on_event=on_event,
-        time_redis=events.time_redis,
+        time_redis=counts.time_redis,
     )
     current.init_app(app, settings, omnifund)
     app.session_interface = RedisSessions(app, settings, omnifund)
 
-    operations.init_app(app, settings, events)
+    logging.init_app(app, settings)
+    metrics.init_app(app, settings, counts)
+    incoming.init_app(app, settings)
+    health.init_app(app)
     pages.init_app(app)
     auth.init_app(app)
-    layout.init_app(app, settings)
-    formats.register(app)
+    templating.init_app(app, settings)
     errors.init_app(app)
     cli.init_app(app, settings)
-    if with_demo:
+    if has_demo:
         demo.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
-        limits.init_app(app, limits.RateLimiter(omnifund.store, clock))
+        limits.init_app(app, omnifund.store)
     return app

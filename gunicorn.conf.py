@@ -7,6 +7,7 @@ command line (``-b``, ``-w``, ``-k``, ``--threads``) and ``WEB_CONCURRENCY`` win
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,37 +46,46 @@ def _port() -> int:
     return 8000
 
 
-def _drain_seconds() -> float:
-    """Return how long to go on serving after SIGTERM, in seconds."""
+def _seconds(name: str, default: float) -> float:
+    """Return a number of seconds from the environment."""
     try:
-        seconds = float(os.environ.get("DRAIN_SECONDS") or 1)
+        seconds = float(os.environ.get(name) or default)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= 3600:
-        sys.exit("DRAIN_SECONDS must be a number of seconds between 0 and 3600.")
+        sys.exit(f"{name} must be a number of seconds between 0 and 3600.")
     return seconds
 
 
 # This machine only: a proxy in front, or a container's port mapping, says otherwise with -b.
 bind = f"127.0.0.1:{_port()}"
-_DRAIN = _drain_seconds()
+_DRAIN = _seconds("DRAIN_SECONDS", 1)
 
 _CORES = os.cpu_count() or 1
 workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
-worker_class = "gthread"
+# gthread for both; the app's has a page for a request that gunicorn cannot read.
+worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
 threads = 32
 
 # Above the longest token request, 25 s with every time-out at its upper bound.
 timeout = 40
 graceful_timeout = 30
-keepalive = 5
+# Longer than a load balancer keeps an idle connection (60 s is usual): the side that sends requests
+# must be the one that closes it, or it sends one into a connection that is being closed.
+keepalive = int(_seconds("KEEP_ALIVE", 75))
 max_requests = 50_000
 max_requests_jitter = 5_000
 
 # Import once, then fork: a quick start, shared memory, and a bad configuration stops the start
 # instead of one worker after another. No connection is made before the fork.
 preload_app = True
+
+# OmniFund's redirects carry long descriptions of errors, and browsers send one header with all
+# cookies of a host: this app's own (4 KB at most) and those of its neighbors.
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 16_380
 
 if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file here; a disk may block
     worker_tmp_dir = "/dev/shm"  # noqa: S108 - as above
@@ -91,42 +102,56 @@ control_socket_disable = True
 
 # --- several workers, one set of numbers; a stop that others can see coming ---------------------
 
-# Each worker counts in files of its own here, and whichever is asked for /metrics adds them up.
-# prometheus_client looks for the variable when it is imported, so it is set before the app is.
-_MASTER = os.getpid()
-_FOLDER = Path(os.environ.get("STOPPING_MARK", "")).parent
-if not _FOLDER.name.endswith(f"-{_MASTER}"):  # on SIGHUP the same process reads this file again
-    _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_FOLDER)
-os.environ["STOPPING_MARK"] = str(_FOLDER / "stopping")
+if not _SERVES_LOCAL_OMNIFUND:
+    # Each worker counts in files of its own here, and the worker that serves /metrics adds them up.
+    # prometheus_client reads the variable when it is imported, so it is set before that.
+    _MASTER = os.getpid()
+    _FOLDER = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
+    if not _FOLDER.name.endswith(f"-{_MASTER}"):  # on SIGHUP the same process reads this file again
+        _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_FOLDER)
 
+    @atexit.register
+    def _leave_nothing_behind() -> None:
+        # gunicorn's own hook is not called when the start fails. Workers inherit this one.
+        if os.getpid() == _MASTER:
+            shutil.rmtree(_FOLDER, ignore_errors=True)
 
-@atexit.register
-def _leave_nothing_behind() -> None:
-    # gunicorn's own hook is not called when the start fails. Workers inherit this one.
-    if os.getpid() == _MASTER:
-        shutil.rmtree(_FOLDER, ignore_errors=True)
+    def when_ready(server: Any) -> None:
+        """Turn SIGTERM into: unready now, and the usual graceful stop a moment later.
 
+        A load balancer that checks /readyz stops sending requests before the socket is closed.
+        """
+        from web import health
 
-def when_ready(_server: Any) -> None:
-    """Turn SIGTERM into: unready at once, and the usual graceful stop a moment later.
+        stop = signal.getsignal(signal.SIGTERM)
 
-    A load balancer that asks /readyz stops sending requests before the socket is closed.
-    """
-    stop = signal.getsignal(signal.SIGTERM)
+        def drain(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal.SIGTERM, stop)
+            health.announce_stop()
+            threading.Thread(target=stop_later, daemon=True).start()
 
-    def drain(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, stop)
-        Path(os.environ["STOPPING_MARK"]).touch()
-        timer = threading.Timer(_DRAIN, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.daemon = True
-        timer.start()
+        def stop_later() -> None:
+            # Here and not in the signal handler, which may have interrupted the writing of a line.
+            server.log.info("Stopping in %g s; /readyz returns 503 from now on", _DRAIN)
+            time.sleep(_DRAIN)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGTERM, drain)
 
+    def on_reload(_server: Any) -> None:
+        """Keep the form of gunicorn's own lines: gunicorn has set up its logger again."""
+        from web import logging
 
-def child_exit(_server: Any, worker: Any) -> None:
-    """Keep the counts of a worker that has ended, and forget its gauges."""
-    from prometheus_client.multiprocess import mark_process_dead
+        logging.adopt_server()
 
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    def pre_fork(server: Any, worker: Any) -> None:
+        """Give a new worker the lowest number that no living worker has."""
+        taken = {other.number for other in server.WORKERS.values()}
+        worker.number = next(number for number in itertools.count() if number not in taken)
+
+    def post_fork(_server: Any, worker: Any) -> None:
+        """Have a new worker count where the worker stopped that had its number."""
+        from web import metrics
+
+        metrics.Worker.begin(worker.number)

@@ -14,10 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from flask import Flask, render_template
-from markupsafe import Markup
 from redis import Redis
 
-from web import formats
+from web import templating
 
 _REPOSITORY = Path(__file__).parents[1]
 
@@ -26,7 +25,7 @@ def create_app() -> Flask:
     """Make the app."""
     app = Flask(__name__, template_folder=str(_REPOSITORY / "templates"))
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    formats.register(app)
+    templating.add_filters(app)
     store = Redis.from_url(os.environ["REDIS_URL"])
 
     @app.get("/healthz")
@@ -49,11 +48,6 @@ def create_app() -> Flask:
     ):
         app.add_url_rule(f"/{endpoint}", endpoint, healthz)
     page = _made_up_page()
-    with app.test_request_context():
-        pages = [("pages.dashboard", "Dashboard"), ("pages.customers", "Customers")]
-        page["bar"] = Markup(  # noqa: S704 - Jinja has escaped it
-            render_template("_bar.html", **page, pages=pages, endpoint="pages.dashboard")
-        )
     return app
 
 
@@ -80,6 +74,6 @@ def _made_up_page() -> dict[str, Any]:
         "omnifund_host": "localhost",
         "clock_ahead": None,
         "lab_card": None,
-        "static_url": "/static/{}".format,
+        "navigation": [("pages.dashboard", "Dashboard"), ("pages.customers", "Customers")],
         "csrf_token": lambda: "csrf-token-of-a-session",
     }

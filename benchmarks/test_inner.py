@@ -14,7 +14,7 @@ from omnifund.connection import Reading
 from omnifund.encryption import Cipher, fingerprint
 from omnifund.token import Token
 from omnifund.transport import Answer
-from web.operations import _redact
+from web.logging import _redact
 from web.pages import masked
 
 _SECRET: Final = secrets.token_urlsafe(32)

@@ -22,7 +22,7 @@ from local_omnifund.faults import Faults
 from local_omnifund.merchants import Merchants
 from local_omnifund.oauth import OmniFundServer
 from local_omnifund.settings import Settings
-from local_omnifund.redis_client import Store, connect
+from local_omnifund.store import Store, connect
 
 MAX_REQUEST_BYTES = 64 * 1024
 

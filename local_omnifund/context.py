@@ -11,7 +11,7 @@ from local_omnifund.faults import Faults
 from local_omnifund.merchants import Merchants
 from local_omnifund.oauth import OmniFundServer
 from local_omnifund.settings import Settings
-from local_omnifund.redis_client import Store
+from local_omnifund.store import Store
 
 EXTENSION = "local_omnifund"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from local_omnifund.merchants import MERCHANTS
 from local_omnifund.models import Client, digest
 from local_omnifund.settings import Settings
-from local_omnifund.redis_client import Store
+from local_omnifund.store import Store
 
 DEMO_CLIENT_NAME = "OmniFund Reference Integration"
 

@@ -32,7 +32,7 @@ from local_omnifund.merchants import Merchant, Merchants
 from local_omnifund.misbehaviour import instead_of_tokens, spoiled
 from local_omnifund.models import AuthorizationCode, Client, Token
 from local_omnifund.redirect_uris import with_query
-from local_omnifund.redis_client import ACCESS_TOKEN_SECONDS, IssuedTokens, Store
+from local_omnifund.store import ACCESS_TOKEN_SECONDS, IssuedTokens, Store
 
 log = logging.getLogger(__name__)
 # Authlib writes issued tokens to its log at DEBUG.

@@ -56,7 +56,7 @@ def test_the_environment_is_read_in_one_place_of_each_application() -> None:
         "config.py",
         "local_omnifund/settings.py",
         # What gunicorn.conf.py tells its workers is no setting.
-        "web/operations.py",
+        "web/metrics.py",
     }
 
 

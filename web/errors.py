@@ -27,7 +27,7 @@ from omnifund import errors
 from omnifund.events import Event
 from web import auth
 from web.current import settings
-from web.operations import log
+from web.logging import log
 
 STILL_SIGNED_IN: Final = "You're still signed in."
 

@@ -1,126 +1,139 @@
-"""Rate limits: so many requests a minute from one address, counted over all processes.
+"""Rate limits, by Flask-Limiter: floods are counted in each process, guesses of passwords in Redis.
 
-The first few requests of an address in a minute are counted in this process only. That is what
-ordinary visitors make, and it costs them no round trip; whoever makes more is counted in Redis, the
-first few included. With several processes the limit may be exceeded by those few in each of them.
+So a sign-in costs no round trip for its limits. While Redis is unavailable, Flask-Limiter counts
+everything in this process.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import threading
-from collections import Counter
+import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final
 
-from flask import Flask, request
-from werkzeug.exceptions import TooManyRequests
+from flask import Flask, Response, g, request
+from flask_limiter import Limiter, RequestLimit
+from limits.storage import Storage
 
 from omnifund.encryption import fingerprint
-from omnifund.errors import StoreUnavailable
-from omnifund.redis_client import Store
-
-WINDOW_SECONDS: Final = 60
-
-COUNTED_HERE: Final = 5
-"""How many requests in a window are not yet worth a round trip to Redis."""
-
-_MOST_NAMES: Final = 50_000
+from omnifund.redis_client import RedisStore
 
 
-class Limit(NamedTuple):
-    """At most ``amount`` requests a minute; per address, or per address and account."""
+def init_app(app: Flask, store: RedisStore) -> None:
+    """Return 429 for what exceeds a limit."""
 
-    endpoint: str
-    method: str
-    amount: int
-    per_account: bool = False
+    def limit(endpoint: str, *decorators: Callable[..., Any]) -> None:
+        for decorate in decorators:
+            app.view_functions[endpoint] = decorate(app.view_functions[endpoint])
 
-    @property
-    def name(self) -> str:
-        """What is counted, apart from who."""
-        return f"{self.endpoint} {self.per_account}"
+    def session() -> str:
+        sid = request.cookies.get(app.config["SESSION_COOKIE_NAME"])
+        return fingerprint(sid) if sid else _network()
 
-
-LIMITS: Final = (
-    Limit("auth.login", "GET", 100),
-    Limit("auth.callback", "GET", 100),
-    Limit("auth.password", "POST", 20),
-    # With the address in the key, nobody can lock a merchant out from somewhere else.
-    Limit("auth.password", "POST", 10, per_account=True),
-)
-
-
-class RateLimiter:
-    """Counts requests in fixed windows of a minute."""
-
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        """``clock`` returns Unix seconds."""
-        self._store = store
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._window = 0
-        self._here: Counter[str] = Counter()
-
-    def count(self, name: str, amount: int) -> int | None:
-        """Count one request under ``name``.
-
-        Returns ``None`` while it is one of the first ``amount`` in this window, and otherwise the
-        seconds until the next window. Without Redis only this process's requests are counted:
-        turning everybody away because nobody can be counted would be worse.
-        """
-        now = self._clock()
-        window = int(now // WINDOW_SECONDS)
-        with self._lock:
-            if window != self._window or len(self._here) > _MOST_NAMES:
-                self._window, self._here = window, Counter()
-            self._here[name] += 1
-            count = self._here[name]
-        if count > COUNTED_HERE:
-            count = self._count_in_redis(name, window, count)
-        return int((window + 1) * WINDOW_SECONDS - now) + 1 if count > amount else None
-
-    def _count_in_redis(self, name: str, window: int, here: int) -> int:
-        key = f"omnifund:limit:{fingerprint(f'{name} {window}')}"
-        by = here if here == COUNTED_HERE + 1 else 1
-        try:
-            total, _ = self._store.execute(("INCRBY", key, by), ("EXPIRE", key, 2 * WINDOW_SECONDS))
-        except StoreUnavailable:
-            return here
-        return int(total)
+    floods = Limiter(_network, app=app, storage_uri="memory://", on_breach=_remember)
+    guesses = Limiter(
+        _network,
+        app=app,
+        storage_uri="app-redis://",
+        storage_options={"store": store},  # type: ignore[dict-item]  # for the storage alone
+        in_memory_fallback_enabled=True,
+        on_breach=_remember,
+    )
+    limit("auth.login", floods.limit("100/minute"))
+    limit("auth.callback", floods.limit("100/minute"))
+    limit(
+        "auth.password",
+        guesses.limit("20/minute", methods=["POST"]),
+        guesses.limit("10/minute", key_func=_network_and_account, methods=["POST"]),
+    )
+    limit("pages.refresh", guesses.limit("1/second;20/minute", key_func=session))
+    app.after_request(_say_when)
 
 
-def init_app(app: Flask, limiter: RateLimiter) -> None:
-    """Refuse with 429 what ``LIMITS`` do not allow."""
-    limits: dict[tuple[str, str], list[Limit]] = {}
-    for limit in LIMITS:
-        limits.setdefault((limit.endpoint, limit.method), []).append(limit)
-
-    @app.before_request
-    def check() -> None:
-        for limit in limits.get((request.endpoint or "", request.method), ()):
-            seconds = limiter.count(f"{limit.name} {_who(limit)}", limit.amount)
-            if seconds is not None:
-                raise TooManyRequests(retry_after=seconds)
-
-
-def _who(limit: Limit) -> str:
-    address = _network(request.remote_addr or "unknown")
-    if not limit.per_account:
-        return address
-    return f"{address} {request.form.get('username', '').strip().lower()}"
-
-
-def _network(address: str) -> str:
-    """Return what one visitor has of an address: all of it, or an IPv6 address's first 64 bits.
-
-    Every line gets at least that many addresses to itself (RFC 6177 §2), so it can come from a
-    different one each time.
-    """
-    if ":" not in address:
-        return address
+def _network() -> str:
+    """Return an IPv4 address, or the /64 of an IPv6 one: no line has less (RFC 6177 §2)."""
     try:
-        ip = ipaddress.IPv6Address(address)
+        ip = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
-        return address
-    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
+        return request.remote_addr or "unknown"
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), 64), strict=False))
+
+
+def _network_and_account() -> str:
+    # With the network in it, a third party cannot lock a merchant's account.
+    return f"{_network()} {fingerprint(request.form.get('username', '').strip().lower())}"
+
+
+def _remember(limit: RequestLimit) -> None:
+    g.retry_after = limit.limit.get_expiry()
+
+
+def _say_when(response: Response) -> Response:
+    if response.status_code == 429 and "retry_after" in g:
+        response.headers["Retry-After"] = str(g.retry_after)
+    return response
+
+
+_COUNT: Final = """
+local count = redis.call('INCRBY', KEYS[1], ARGV[1])
+local left = redis.call('TTL', KEYS[1])
+if left < 0 or left > tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return count
+"""
+
+
+def _name(key: str) -> str:
+    return f"omnifund:limit:{fingerprint(key)}"
+
+
+class AppRedisStorage(Storage):
+    """Counters in the app's Redis, through the app's client: every topology, and its timeouts.
+
+    The storage that ``limits`` has for a Cluster connects as soon as it is made: before the workers
+    are forked, and also while Redis is unavailable.
+    """
+
+    STORAGE_SCHEME = ["app-redis"]  # noqa: RUF012 - the library declares it without ClassVar
+    base_exceptions = Exception
+
+    def __init__(self, uri: str, *, store: RedisStore, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._store = store
+        self._failed_at = 0.0
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count, in a window that ends in ``expiry`` seconds at the latest."""
+        try:
+            return int(self._send("EVAL", _COUNT, 1, _name(key), amount, expiry))
+        except Exception:
+            self._failed_at = time.monotonic()
+            raise
+
+    def get(self, key: str) -> int:
+        """Return the count."""
+        return int(self._send("GET", _name(key)) or 0)
+
+    def get_expiry(self, key: str) -> float:
+        """Return the Unix time at which the window ends."""
+        return time.time() + max(0, int(self._send("TTL", _name(key))))
+
+    def clear(self, key: str) -> None:
+        """Forget a count."""
+        self._send("DEL", _name(key))
+
+    def reset(self) -> int | None:
+        """Forget all counts: not offered, as by other storages without a way to list keys."""
+        raise NotImplementedError
+
+    def check(self) -> bool:
+        """Whether Redis can count again; asked within the request that has just found it cannot."""
+        if time.monotonic() > self._failed_at + 1:
+            with suppress(Exception):
+                return bool(self._send("PING"))
+        return False
+
+    def _send(self, *command: str | int) -> Any:
+        return self._store.execute(command)[0]

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from local_omnifund.models import Client, digest
-from local_omnifund.redis_client import Store
+from local_omnifund.store import Store
 from tests.local_omnifund.conftest import Site
 from tests.local_omnifund.visitor import (
     AUTHORIZE_FORM,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,10 +136,12 @@ def fleet(
     temporary: str | None = None,
     log_level: str = "INFO",
     arguments: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Rig]:
     """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
 
-    ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's.
+    ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's;
+    ``variables``: more environment variables.
     """
     port, secret_key = free_port(), secrets.token_urlsafe(48)
     with HonestProvider(expires_in=expires_in) as provider:
@@ -154,6 +156,7 @@ def fleet(
             "RATE_LIMITS": "off",
             "LOG_LEVEL": log_level,
             **({"TMPDIR": temporary} if temporary else {}),
+            **(variables or {}),
         }
         app = app_module.create_app(settings)
         with Gunicorn(

@@ -115,7 +115,9 @@ class TestCluster:
                 lost = client.keys("omnifund:*:session")
             nodes.servers[0].kill()
             for merchant in merchants:
-                mine = running.tokens.key(merchant.session_id).replace(":token", ":session").encode()
+                mine = (
+                    running.tokens.key(merchant.session_id).replace(":token", ":session").encode()
+                )
                 status = merchant.get("/session").status_code
                 # With a third of its slots uncovered a Cluster may stop answering for the others.
                 assert status == 503 if mine in lost else status in (200, 503)

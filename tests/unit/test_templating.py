@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from web.formats import duration, moment, money
+from web.templating import duration, moment, money
 
 
 @pytest.mark.parametrize(

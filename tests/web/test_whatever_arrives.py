@@ -1,0 +1,339 @@
+"""Bytes on a socket, to a real gunicorn: each request gets a response of the app's own."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.rig import Rig, fleet
+from tests.support.valkey import ValkeyServer
+
+TWENTY_DIGITS = b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+FORM = b"Content-Type: application/x-www-form-urlencoded"
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.fixture(scope="module")
+def running(valkey: ValkeyServer) -> Iterator[Rig]:
+    """The app as an operator starts it, behind one proxy: the test."""
+    with fleet(valkey.url, workers=1, variables={"TRUSTED_PROXIES": "1"}) as rig:
+        yield rig
+
+
+class Answered(NamedTuple):
+    """The first response on a connection. ``headers``: names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def send(running: Rig, line: bytes, *headers: bytes, body: bytes = b"") -> Answered:
+    """Send a request as it is, and read until the server closes the connection."""
+    assert running.server is not None
+    lines = [line + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *headers, b"", b""]
+    with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as client:
+        client.sendall(b"\r\n".join(lines) + body)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, rest = received.partition(b"\r\n\r\n")
+    status, *fields = head.decode("latin-1").split("\r\n")
+    pairs = (field.partition(": ") for field in fields)
+    return Answered(
+        int(status.split()[1]),
+        {name.lower(): value for name, _, value in pairs},
+        rest.decode(errors="replace"),
+    )
+
+
+def log(running: Rig) -> str:
+    assert running.server is not None
+    return running.server.log
+
+
+def is_the_apps_own(answered: Answered) -> bool:
+    """Whether the app made the response: it has a reference ID and the security headers."""
+    return (
+        "x-request-id" in answered.headers
+        and "frame-ancestors 'none'" in answered.headers["content-security-policy"]
+        and "Traceback" not in answered.body
+    )
+
+
+def test_it_is_in_the_log_with_its_id(running: Rig) -> None:
+    """K1: the request of which nothing was seen."""
+    answered = send(running, b"GET /?unusual", b"Cookie: theme=caf\xe9")
+    reference = answered.headers["x-request-id"]
+    wait_until(lambda: reference in log(running), what="the line")
+    (line,) = [json.loads(each) for each in log(running).splitlines() if reference in each]
+    assert (line["event"], line["path"], line["status"]) == ("http:request:answered", "/", 200)
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        (b"GET /", [b"Cookie: theme=caf\xe9"], 200),
+        (b"GET /", [b'Cookie: theme="\\351\xff"; omnifund_session=\xff; =; ;;'], 200),
+        (b"GET /login/password", [b"Cookie: omnifund_visitor=\xff\xfe; omnifund_notice=\xe9"], 200),
+        (b"GET /dashboard", [b"Cookie: omnifund_session=%ff%00"], 302),
+        (b"GET /login", [b"Cookie: omnifund_attempt_\xe9=\xff; omnifund_attempt_=%"], 302),
+        (b"GET /", [b"Accept: \xff;q=nan, text/html;q=1e400", b"Accept-Language: \xe9"], 200),
+        (b"GET /", [b"X-Request-ID: \xe9", b"User-Agent: \xff\xfe", b"Referer: \xff"], 200),
+        (b"GET /healthz", [b"Authorization: Basic \xb2"], 200),
+        (b"GET /metrics", [b"Authorization: Basic \xb2"], 200),
+        (b"GET /metrics", [b"Authorization: Bearer \xe9"], 200),
+        (b"GET /", [b"X-Forwarded-Proto: \xff", b"X-Forwarded-For: \xff, \xfe"], 200),
+        (b"GET /", [b"X-Forwarded-Host: \xff"], 400),
+        (b"GET /", [b"X-Forwarded-Port: \xb2"], 400),
+        (b"GET /", [b"Upgrade: websocket", b"Sec-WebSocket-Key: \xff"], 200),
+        (b"GET /caf%ff%00%0d%0a", [], 404),
+        (b"GET /static/caf%ff%00", [], 404),
+        (b"GET /static/" + b"x" * 5000, [], 404),
+        (b"GET /caf\xe9", [], 400),
+        (b"GET /callback?state=\xe9", [], 400),
+        (b"GET /callback?state=%ff%fe&%00=%f0%9f", [], 400),
+        (b"GET /customers?page=%ff&amount=%f0%9f", [], 302),
+        (b"GET /customers?page=" + b"9" * 5000, [], 302),
+        (b"GET /login?next=%ff%00", [], 302),
+        (b"get /", [], 400),
+        (b"G\xe9T /", [], 400),
+        (b"GET /", [b"Cookie theme=cafe"], 400),
+        (b"GET /", [b"X-Caf\xe9: x"], 400),
+        (b"GET /", [b"X-Folded: a", b" b"], 400),
+        (b"GET /", [b"X-Null: a\x00b"], 400),
+        (b"POST /logout", [b"Content-Length: one"], 400),
+        (b"POST /logout", [b"Transfer-Encoding: gzip"], 400),
+        (b"POST /logout", [b"Expect: nothing", b"Content-Length: 0"], 417),
+    ],
+)  # fmt: skip
+def test_whatever_bytes_a_request_line_or_a_header_holds(
+    running: Rig, line: bytes, headers: list[bytes], status: int
+) -> None:
+    """K1: a byte of Latin-1 in a cookie, and its relatives."""
+    answered = send(running, line, *headers)
+    assert answered.status == status, answered.body
+    assert is_the_apps_own(answered)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"\xff", b"a..b", b".", b"a b", b"a/b", b"a@b", b"[", b"[::::]", b"[::1", b"[1]:x", b"a:99999",
+     b"a:-1", b"a:\xb2", b"a" * 64 + b".example", b"%61", b"xn--\xe9"],
+)  # fmt: skip
+def test_whatever_bytes_the_host_header_holds(running: Rig, host: bytes) -> None:
+    """K1, G4: a host that cannot be one is refused with a page whose links work."""
+    for path in (b"/", b"/login", b"/static/app.css"):
+        answered = send(running, b"GET " + path, b"X-Forwarded-Host: " + host)
+        assert answered.status == 400
+        assert is_the_apps_own(answered)
+        assert '<a class="button' in answered.body
+
+
+@pytest.mark.parametrize(
+    "host", [b"[::1]", b"[::1]:8000", b"my_app:8000", b"EXAMPLE.com.", b"1.2.3.4"]
+)
+def test_a_host_that_can_be_one_is_not_refused(running: Rig, host: bytes) -> None:
+    """G4"""
+    assert send(running, b"GET /", b"X-Forwarded-Host: " + host).status == 200
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        (FORM, b"csrf_token=\xff&username=%ff\xe9&password=%00", 400),
+        (FORM + b"; charset=\xff", b"csrf_token=%ff", 400),
+        (b"Content-Type: \xff/\xff; charset=utf-99", b"a=b", 400),
+        (b"Content-Type: multipart/form-data", b"a=b", 400),
+        (b"Content-Type: multipart/form-data; boundary=\xff", b"--\xff\r\n", 400),
+        (
+            b"Content-Type: multipart/form-data; boundary=x",
+            b"--x\r\nContent-Disposition: \xff",
+            400,
+        ),
+        (b"Content-Type: application/json", b'{"a": \xff', 400),
+        (FORM, b"a=" + b"x" * 70_000, 413),
+    ],
+)
+def test_whatever_bytes_a_form_holds(
+    running: Rig, content_type: bytes, body: bytes, status: int
+) -> None:
+    """K1"""
+    length = b"Content-Length: %d" % len(body)
+    answered = send(running, b"POST /login/password", content_type, length, body=body)
+    assert answered.status == status
+    assert is_the_apps_own(answered)
+
+
+@pytest.mark.parametrize("path", [b"/static/app.css", b"/favicon.ico"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"If-Modified-Since: " + TWENTY_DIGITS,
+        b"If-Modified-Since: Mon, 01 Jan 2024 00:00:00 +9999999999",
+        b"If-Modified-Since: \xff",
+        b"If-Unmodified-Since: " + TWENTY_DIGITS,
+        b"If-None-Match: \xff",
+        b'If-None-Match: W/\xff"',
+        b"If-Match: \xff",
+        b'If-Match: "unclosed',
+        b"If-Range: " + TWENTY_DIGITS,
+        b"Range: bytes=\xb2-",
+        b"Range: bytes=a-b",
+        b"Range: lines=1-2",
+        b"Range: bytes=2-1",
+        b"Range: bytes=0-1, 4-5",
+        b"Range: " + b"9" * 5000,
+    ],
+)
+def test_a_condition_that_makes_no_sense_is_ignored(
+    running: Rig, path: bytes, header: bytes
+) -> None:
+    """K2: a year of twenty digits in ``If-Modified-Since``, and its relatives."""
+    plain, answered = send(running, b"GET " + path), send(running, b"GET " + path, header)
+    assert answered.status == plain.status == 200
+    assert answered.body == plain.body
+    assert is_the_apps_own(answered)
+
+
+def test_a_condition_that_makes_sense_is_honored(running: Rig) -> None:
+    """K2: the other side of ignoring."""
+    plain = send(running, b"GET /static/app.css")
+    etag, date = plain.headers["etag"].encode(), plain.headers["last-modified"].encode()
+    for header in (b"If-None-Match: " + etag, b"If-Modified-Since: " + date):
+        assert send(running, b"GET /static/app.css", header).status == 304
+    part = send(running, b"GET /static/app.css", b"Range: bytes=0-9", b"If-Range: " + etag)
+    assert (part.status, part.body) == (206, plain.body[:10])
+    beyond = send(running, b"GET /static/app.css", b"Range: bytes=99999999-")
+    assert beyond.status == 416
+    assert is_the_apps_own(beyond)
+    assert send(running, b"GET /static/app.css", b'If-Match: "other"').status == 412
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n",
+        b"-1\r\n",
+        b"3\r\na=bXX\r\n",
+        b"3;\xff=\xff\r\na=b\r\n0\r\n\r\n",
+        b"ffffffffffffffffffff\r\na=b",
+        b"5\r\na=",
+    ],
+)
+@pytest.mark.parametrize("content_type", [FORM, b"Content-Type: multipart/form-data; boundary=x"])
+def test_a_body_in_broken_chunks_is_a_page_of_400(
+    running: Rig, content_type: bytes, body: bytes
+) -> None:
+    """K3: the chunk size ``zz``, and its relatives."""
+    assert running.server is not None
+    head = b"\r\n".join(
+        [b"POST /login/password HTTP/1.1", b"Host: localhost", content_type, CHUNKED, b"", b""]
+    )
+    with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as client:
+        client.sendall(head + body)
+        # The client has no more to say, so a chunk that is cut short ends here.
+        client.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+    assert received.startswith("HTTP/1.1 400 ")
+    assert "<h1" in received
+    assert "Traceback" not in received
+    assert re.search(r"^X-Request-ID: ", received, re.MULTILINE)
+
+
+def test_a_request_line_of_8190_bytes_reaches_the_app(running: Rig) -> None:
+    """K4: a callback with a long ``error_description``."""
+
+    def line(length: int) -> bytes:
+        begun = b"GET /callback?state=x&error=server_error&error_description="
+        return begun + b"x" * (length - len(begun) - len(b" HTTP/1.1"))
+
+    for length in (6000, 8189, 8190):
+        answered = send(running, line(length))
+        assert answered.status == 400
+        assert "can" in answered.body
+        assert "start a new sign-in" in answered.body.lower()
+    too_long = send(running, line(8191))
+    assert too_long.status == 414
+    assert is_the_apps_own(too_long)
+    assert "/static/app.css" in too_long.body
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        # The app's own cookies, and 8 KB of other ones.
+        ([b"Cookie: " + b"; ".join([b"other%d=%s" % (i, b"x" * 990) for i in range(12)])], 200),
+        ([b"X-Long: " + b"x" * 16_300], 200),
+        ([b"X-Long: " + b"x" * 20_000], 431),
+        ([b"X-%d: x" % number for number in range(97)], 200),
+        ([b"X-%d: x" % number for number in range(110)], 431),
+    ],
+    ids=["cookies", "16 KB", "20 KB", "97 headers", "110 headers"],
+)
+def test_headers_have_room_and_limits(running: Rig, headers: list[bytes], status: int) -> None:
+    """K4, K5"""
+    answered = send(running, b"GET /", *headers)
+    assert answered.status == status
+    assert is_the_apps_own(answered)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/static//app.css",
+        b"/static///app.css",
+        b"//static//app.css",
+        b"/login//password",
+        b"/customers/",
+        b"/healthz//",
+        b"/inspector//recordings.json",
+        b"//evil.example/",
+        b"//evil.example/static/app.css",
+        b"/static//evil.example/app.css",
+        b"/%2f/evil.example",
+    ],
+)
+def test_another_spelling_of_a_path_is_no_redirect_to_the_host_header(
+    running: Rig, path: bytes
+) -> None:
+    """K12: ``/static//app.css``, and its relatives."""
+    answered = send(running, b"GET " + path, b"X-Forwarded-Host: evil.example")
+    assert answered.status == 404
+    assert "location" not in answered.headers
+    assert is_the_apps_own(answered)
+
+
+def test_no_page_leads_to_the_host_header(running: Rig) -> None:
+    """K12: nor does the icon, which has two addresses."""
+    for path in (b"/static/favicon.ico", b"/favicon.ico"):
+        answered = send(running, b"GET " + path, b"X-Forwarded-Host: evil.example")
+        assert (answered.status, answered.headers.get("location")) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Cookie omnifund_session=a-session-id",
+        b"omnifund_session=a-session-id",
+        b" Cookie: omnifund_session=a-session-id",
+        b"Cookie : omnifund_session=a-session-id",
+        b"Cookie: omnifund_session=a-session-id\x00",
+    ],
+)
+def test_a_header_that_cannot_be_read_is_neither_logged_nor_shown(
+    running: Rig, line: bytes
+) -> None:
+    """K49: a header line without a colon, and its relatives."""
+    answered = send(running, b"GET /callback?code=a-code", line)
+    assert answered.status == 400
+    assert is_the_apps_own(answered)
+    reference = answered.headers["x-request-id"]
+    wait_until(lambda: reference in log(running), what="the line")
+    for text in (answered.body, log(running)):
+        assert "a-session-id" not in text
+        assert "a-code" not in text

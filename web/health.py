@@ -1,0 +1,49 @@
+"""``/healthz`` and ``/readyz``, for supervisors and load balancers."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+from flask import Blueprint, Flask, jsonify
+from werkzeug.wrappers import Response
+
+from omnifund.errors import StoreUnavailable
+from web.current import omnifund
+
+blueprint = Blueprint("health", __name__)
+
+PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What probes and scrapers read, by whatever host name or IP address they reach this process."""
+
+# One byte that the workers share with gunicorn's master process, because it is mapped before the
+# fork. A file would need a folder that nothing cleans up.
+_stopping: Final = mmap.mmap(-1, 1)
+
+
+def init_app(app: Flask) -> None:
+    """Add the two endpoints."""
+    app.register_blueprint(blueprint)
+
+
+def announce_stop() -> None:
+    """Have ``/readyz`` of all workers return 503 from now on."""
+    _stopping[0] = 1
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Return 200 while this process serves; needs neither Redis nor OmniFund."""
+    return jsonify(status="ok")
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """Return 200 when Redis takes a write, else 503 with the reason."""
+    if _stopping[0]:
+        return jsonify(status="unavailable", reason="this server is stopping"), 503
+    try:
+        omnifund().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
+    except StoreUnavailable as error:
+        return jsonify(status="unavailable", reason=str(error)), 503
+    return jsonify(status="ready"), 200

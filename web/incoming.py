@@ -1,0 +1,163 @@
+"""What arrives, before Flask sees it: proxies, hosts, and what Werkzeug cannot read."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from flask import Flask, abort, request
+from werkzeug.exceptions import BadRequest
+from werkzeug.http import parse_date, parse_if_range_header, parse_range_header
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import Settings
+from web import health
+from web.logging import log
+
+if TYPE_CHECKING:
+    from wsgiref.types import InputStream, WSGIApplication, WSGIEnvironment
+
+MAX_FORM_BYTES: Final = 64 * 1024
+
+REFUSED_STATUS: Final = "omnifund.refused_status"
+"""Where the server says with which status to refuse a request that it could not read."""
+
+_REFUSED_HOST: Final = "omnifund.refused_host"
+# A host name's labels or an IPv6 address, and a port (RFC 9110 §7.2, RFC 3986 §3.2.2).
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST: Final = re.compile(
+    rf"(?:({_LABEL}(?:\.{_LABEL})*)\.?|\[([0-9a-f:.]+)\])(?::([0-9]{{1,5}}))?"
+)
+
+
+def _one_byte_range(value: str) -> object:
+    found = parse_range_header(value)
+    return found if found and found.units == "bytes" and len(found.ranges) == 1 else None
+
+
+# Werkzeug raises on some values of these, such as a year of twenty digits. A condition or a range
+# that cannot be read is ignored (RFC 9110 §13.1.3 and §14.2).
+_ETAG: Final = r'(?:W/)?"[^"\x00-\x20\x7f]*"'
+_ETAGS: Final = re.compile(rf"\*|{_ETAG}(?:\s*,\s*{_ETAG})*")
+_OPTIONAL: Final[dict[str, Callable[[str], object]]] = {
+    "HTTP_IF_MODIFIED_SINCE": parse_date,
+    "HTTP_IF_UNMODIFIED_SINCE": parse_date,
+    "HTTP_IF_MATCH": _ETAGS.fullmatch,
+    "HTTP_IF_NONE_MATCH": _ETAGS.fullmatch,
+    "HTTP_IF_RANGE": parse_if_range_header,
+    "HTTP_RANGE": _one_byte_range,
+}
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Let only what can be read reach ``app``."""
+    app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES)
+    # Otherwise Werkzeug redirects //path to /path, on the host that the Host header names.
+    app.url_map.merge_slashes = False
+    app.before_request(_refuse)
+    app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
+    if settings.trusted_proxies:
+        app.wsgi_app = _behind_proxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[assignment,method-assign]  # as above
+
+
+# --- hosts, headers and bodies -------------------------------------------------------------------
+
+
+def _readable(app: WSGIApplication, settings: Settings) -> WSGIApplication:
+    own_host = urlsplit(settings.omnifund_redirect_uri).netloc
+
+    def readable(environ: WSGIEnvironment, start_response: Any) -> Any:
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        for name, parse in _OPTIONAL.items():
+            if name in environ and not _can_be_read(environ[name], parse):
+                del environ[name]
+        host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+        if not _is_allowed(host, settings.allowed_hosts):
+            # The page that says so has links, which need a host that can be read.
+            environ["HTTP_HOST"] = own_host
+            if environ.get("PATH_INFO") not in health.PATHS:
+                environ[_REFUSED_HOST] = host
+        return app(environ, start_response)
+
+    return readable
+
+
+def _can_be_read(value: str, parse: Callable[[str], object]) -> bool:
+    try:
+        return parse(value) is not None
+    except (ValueError, OverflowError):
+        return False
+
+
+class _Body:
+    """A request's body. What the server cannot read of it is the client's mistake."""
+
+    def __init__(self, stream: InputStream) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes. Raises ``BadRequest``."""
+        try:
+            return self._stream.read(size)
+        except Exception as error:
+            raise BadRequest from error
+
+
+def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether ``host`` is a host with an optional port, and one of ``allowed`` if there are any."""
+    found = _HOST.fullmatch(host.lower())
+    if found is None or int(found[3] or 0) > 65_535 or (found[2] and not _is_ipv6(found[2])):
+        return False
+    name = found[1] or found[2]
+    entries = [entry.lower().strip("[]") for entry in allowed]
+    return not entries or any(
+        name == entry.lstrip(".") or (entry[0] == "." and name.endswith(entry)) for entry in entries
+    )
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def _refuse() -> None:
+    if (status := request.environ.get(REFUSED_STATUS)) is not None:
+        abort(status)
+    if (host := request.environ.get(_REFUSED_HOST)) is not None:
+        log.warning("http:host:refused", host=host[:100])
+        abort(400)
+
+
+# --- proxies -------------------------------------------------------------------------------------
+
+
+def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:
+    """Return ``app`` as seen through ``count`` trusted proxies."""
+
+    def address_alone(environ: WSGIEnvironment, start_response: Any) -> Any:
+        environ["REMOTE_ADDR"] = _without_port(environ.get("REMOTE_ADDR", ""))
+        return app(environ, start_response)
+
+    fixed = ProxyFix(address_alone, x_for=count, x_proto=count, x_host=count, x_port=count)
+
+    def without_quotes(environ: WSGIEnvironment, start_response: Any) -> Any:
+        # X-Forwarded-* have no quoted strings, but Werkzeug reads lists as if they had: a visitor's
+        # lone quote would swallow what the trusted proxy appended.
+        for name in [name for name in environ if name.startswith("HTTP_X_FORWARDED_")]:
+            environ[name] = environ[name].replace('"', "")
+        return fixed(environ, start_response)
+
+    return without_quotes
+
+
+def _without_port(address: str) -> str:
+    """Return the IP address in ``192.0.2.1:4711``, ``[2001:db8::7]:4711`` or without brackets."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    # An IPv6 address has at most seven colons.
+    return address.rpartition(":")[0] if address.count(":") in (1, 8) else address

@@ -1,0 +1,183 @@
+"""Log lines: structlog's events and the libraries' records, one line each, on standard output.
+
+A thread of each process writes the lines, so that no request waits for standard output. A line that
+finds the queue full, or cannot be written, is lost; the request is not.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import os
+import queue
+import re
+import secrets
+import sys
+import time
+from functools import cache
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, Final
+
+import structlog
+from flask import Flask, Response, g, has_app_context, request
+
+from config import Settings
+
+log: Any = structlog.get_logger("omnifund")
+
+QUEUED_LINES: Final = 10_000
+_FLUSH_SECONDS: Final = 1.0
+
+_SECRETS: Final = re.compile(
+    r"((?:code|state|access_token|refresh_token|client_secret|password|code_verifier"
+    r"|omnifund_session)=)[^&;\s\"']+"
+)
+# gunicorn quotes the header line that it rejects, which may be a cookie.
+_REJECTED: Final = re.compile(r"(Invalid request from ip=\S*): .*", re.DOTALL)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_PROBES: Final = frozenset({"health.healthz", "health.readyz"})
+
+
+class LineQueue(QueueHandler):
+    """Formats a record in the thread that logs it, and leaves the writing to another thread."""
+
+    def __init__(self) -> None:
+        self.start()
+        super().__init__(self.queue)
+        # Threads do not survive a fork, and the parent writes what the parent has queued.
+        os.register_at_fork(after_in_child=self.start)
+        atexit.register(self.flush)
+
+    def start(self) -> None:
+        """Begin to write lines in this process."""
+        self.queue: queue.Queue[Any] = queue.Queue(QUEUED_LINES)
+        QueueListener(self.queue, _standard_output()).start()
+
+    def flush(self) -> None:
+        """Wait for the lines to be written, but not for a reader that stands still."""
+        lines = self.queue
+        with lines.all_tasks_done:
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _FLUSH_SECONDS)
+
+
+_line_queue = cache(LineQueue)
+
+
+def _standard_output() -> logging.Handler:
+    if sys.__stdout__ is None:
+        return logging.NullHandler()
+    # Unbuffered: a line that a full disk has refused must not fail once more at the exit.
+    raw = io.FileIO(1, "w", closefd=False)
+    encoding = sys.__stdout__.encoding
+    return logging.StreamHandler(
+        io.TextIOWrapper(raw, encoding, "backslashreplace", write_through=True)
+    )
+
+
+def configure(settings: Settings) -> None:
+    """Send every log record of this process, the libraries' included, through the queue."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request_id,
+        structlog.processors.format_exc_info,
+        _redact,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, formatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderer: list[Any] = (
+        [structlog.processors.JSONRenderer(default=repr)]
+        if settings.log_format == "json"
+        else [_escape, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    )
+    lines = _line_queue()
+    lines.setFormatter(
+        formatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[formatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [lines]
+    root.setLevel(settings.log_level)
+    # Otherwise each line that cannot be written is reported on standard error.
+    logging.raiseExceptions = False
+    # Authlib logs the code verifier at DEBUG.
+    logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))
+    adopt_server()
+
+
+def adopt_server() -> None:
+    """Give gunicorn's own lines, also those of its master process, the form of all others.
+
+    gunicorn sets up its logger before it imports the app, and again on SIGHUP.
+    """
+    root, server = logging.getLogger(), logging.getLogger("gunicorn.error")
+    server.setLevel(max(server.level, root.level))
+    for handler in list(server.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.setFormatter(root.handlers[0].formatter)
+        else:
+            server.removeHandler(handler)
+            server.propagate = True
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give every request an ID, and log it when its response is ready."""
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.perf_counter()
+        given = request.environ.get("HTTP_X_REQUEST_ID", "") if settings.trusted_proxies else ""
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        is_probe = request.endpoint in _PROBES and response.status_code == 200
+        (log.debug if is_probe else log.info)(
+            "http:request:answered",
+            method=request.method,
+            # Never the query: it may hold a code and a state.
+            path=request.path,
+            status=response.status_code,
+            milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
+        )
+        return response
+
+
+# --- processors ----------------------------------------------------------------------------------
+
+
+def _add_request_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    if has_app_context() and (request_id := g.get("request_id")) is not None:
+        event["request_id"] = request_id
+    return event
+
+
+def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Mask what looks like a secret parameter, wherever a library has put it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _SECRETS.sub(r"\1***", _REJECTED.sub(r"\1", value))
+    return event
+
+
+def _escape(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Escape what would move a terminal's cursor or reorder its text; a traceback keeps lines."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n" if name == "exception" else ""
+            event[name] = "".join(
+                each
+                if each.isprintable() or each in kept
+                else each.encode("unicode_escape").decode()
+                for each in value
+            )
+    return event

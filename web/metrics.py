@@ -1,0 +1,207 @@
+"""Prometheus metrics, added up over all workers (prometheus_client's multiprocess mode)."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from flask import Flask, Response, abort, g, request
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from config import Settings
+from omnifund import errors
+from omnifund.events import Event
+from web.logging import log
+
+_ERROR_LEVEL: Final = frozenset(
+    {Event.REFRESH_UNSAVED, Event.STORE_FAILED, Event.RECORD_UNREADABLE}
+)
+_STATUSES: Final = (200, 302, 303, 400, 404, 429, 500, 502, 503, 504)
+
+
+def _names(error: type[Exception]) -> set[str]:
+    return {error.__name__}.union(*(_names(each) for each in error.__subclasses__()))
+
+
+_OUTCOMES: Final[dict[Event, set[str]]] = {
+    Event.TOKEN_REQUEST: {"granted", *_names(errors.OmniFundError)},
+    Event.SIGN_IN_DENIED: _names(errors.AccessDenied),
+    Event.SIGN_IN_REFUSED: _names(errors.AuthorizationErrorResponse) - _names(errors.AccessDenied),
+    Event.SIGN_IN_INVALID: _names(errors.InvalidState),
+    Event.SIGN_IN_FAILED: _names(errors.OmniFundError)
+    - _names(errors.AuthorizationErrorResponse)
+    - _names(errors.InvalidState),
+    Event.REFRESH_FAILED: _names(errors.OmniFundError),
+    Event.STORE_FAILED: {"ConnectionError", "TimeoutError", "ResponseError", "ReadOnlyError"},
+}
+"""The outcomes of each event that has any; the others have the empty one."""
+
+
+class Worker:
+    """The files in which this process counts.
+
+    ``number``: this worker's place among the workers; ``gunicorn.conf.py`` sets it. A new worker
+    continues the files of the ended worker whose place it takes, so files do not pile up.
+    """
+
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    number: int | None = None
+    generation = 0
+
+    @classmethod
+    def begin(cls, number: int) -> None:
+        """Count as worker ``number``; called in a new worker."""
+        cls.number = number
+        cls._make_folder()
+
+    @classmethod
+    def name(cls) -> str:
+        """Return what tells this process's files from those of all other living processes."""
+        who = f"process-{os.getpid()}" if cls.number is None else f"worker-{cls.number}"
+        return f"{who}-{cls.generation}"
+
+    @classmethod
+    def look_after(cls) -> None:
+        """Begin new files where a cleaner of temporary files has removed those in use."""
+        if cls.folder and not Path(cls.folder, f"counter_{cls.name()}.db").exists():
+            cls._make_folder()
+            cls.generation += 1
+
+    @classmethod
+    def _make_folder(cls) -> None:
+        if cls.folder:
+            with suppress(OSError):
+                Path(cls.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+if Worker.folder:
+    values.ValueClass = values.MultiProcessValue(Worker.name)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+
+
+class Metrics:
+    """The app's counters and histograms; no label holds anything about a merchant."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._events = Counter(
+            "omnifund_events",
+            "What has happened, by event and outcome",
+            ["event", "outcome"],
+            registry=self.registry,
+        )
+        self._responses = Counter(
+            "omnifund_http_responses",
+            "Responses by endpoint and status",
+            ["endpoint", "status"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "omnifund_http_request_seconds",
+            "How long this app took for a response",
+            ["endpoint"],
+            registry=self.registry,
+        )
+        self._token_seconds = Histogram(
+            "omnifund_token_request_seconds",
+            "How long OmniFund's token endpoint took",
+            ["grant"],
+            registry=self.registry,
+        )
+        self._redis_seconds = Histogram(
+            "omnifund_redis_seconds",
+            "How long a round trip to Redis took",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
+            registry=self.registry,
+        )
+        for event in Event:
+            for outcome in _OUTCOMES.get(event, {""}):
+                self._events.labels(event.value, outcome)
+
+    def on_event(self, event: Event, **facts: Any) -> None:
+        """Count and log an event: the app's ``OnEvent``."""
+        outcome = facts.get("outcome") or facts.get("reason") or ""
+        # Here and below: a request matters more than its count.
+        with suppress(Exception):
+            self._events.labels(event.value, outcome).inc()
+            if event is Event.TOKEN_REQUEST:
+                self._token_seconds.labels(facts["grant"]).observe(facts["seconds"])
+        (log.error if event in _ERROR_LEVEL else log.info)(event.value, **facts)
+
+    def count_response(self, response: Response) -> Response:
+        """Count a finished request (Flask's ``after_request``)."""
+        with suppress(Exception):
+            endpoint = request.endpoint or "none"
+            self._responses.labels(endpoint, str(response.status_code)).inc()
+            self._request_seconds.labels(endpoint).observe(time.perf_counter() - g.started)
+            Worker.look_after()
+        return response
+
+    def time_redis(self, seconds: float) -> None:
+        """Count one round trip to Redis."""
+        with suppress(Exception):
+            self._redis_seconds.observe(seconds)
+
+    def as_text(self, endpoints: set[str]) -> bytes:
+        """Return Prometheus' text format. Every series of ``endpoints`` exists in it, from 0 on."""
+        Worker.look_after()
+        for endpoint in endpoints:
+            for status in _STATUSES:
+                self._responses.labels(endpoint, str(status)).inc(0)
+        if Worker.folder is None:
+            return generate_latest(self.registry)
+        every_worker = CollectorRegistry()
+        MultiProcessCollector(every_worker, Worker.folder)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(every_worker)
+
+
+def init_app(app: Flask, settings: Settings, metrics: Metrics) -> None:
+    """Count every response, and offer ``/metrics``."""
+    app.after_request(metrics.count_response)
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        """Prometheus text, for the readers that ``METRICS`` and ``METRICS_TOKEN`` allow."""
+        if not _may_read(settings):
+            abort(404)
+        endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+        try:
+            text = metrics.as_text(endpoints)
+        except OSError:
+            abort(503)  # The folder for the counts is gone, and cannot be made again.
+        return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read(settings: Settings) -> bool:
+    if settings.metrics != "local":
+        return settings.metrics == "public"
+    if (token := settings.metrics_token.get_secret_value()) != "":
+        # Werkzeug's request.authorization raises on some values.
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return hmac.compare_digest(given.strip().encode(), token.encode())
+    # A proxy on this machine has this machine's address too.
+    is_forwarded = any(
+        name.startswith(("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA"))
+        for name in request.environ
+    )
+    return not is_forwarded and _is_loopback(request.remote_addr or "")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

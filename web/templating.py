@@ -1,0 +1,153 @@
+"""Jinja: what every template may use, addresses of static files, money, moments, durations."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from jinja2 import StrictUndefined
+from markupsafe import Markup
+
+from config import Settings
+from web import auth
+from web.current import omnifund
+
+CLOCK_TOLERANCE_SECONDS: Final = 60
+"""How far this machine's clock and OmniFund's may be apart before pages say so."""
+
+NOTHING: Final = "–"
+"""What stands where OmniFund sent no value."""
+
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+_FONT: Final = ".woff2"
+_FOREVER: Final = "public, max-age=31536000, immutable"
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Set up Jinja, the context of every page, the navigation and the static files.
+
+    ``app.extensions["navigation"]`` lists the endpoint and the label of each page that the header
+    links to; other packages may add theirs.
+    """
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    add_filters(app)
+    navigation = [
+        ("pages.dashboard", "Dashboard"),
+        ("pages.customers", "Customers"),
+        ("pages.transactions", "Transactions"),
+    ]
+    app.extensions["navigation"] = navigation
+    app.jinja_env.globals.update(
+        environment=settings.omnifund_environment,
+        omnifund_host=urlsplit(settings.omnifund_base_url).netloc,
+        password_grant=settings.password_grant,
+        navigation=navigation,
+    )
+
+    @app.context_processor
+    def page_context() -> dict[str, Any]:
+        # Only what is known already: an error page must not wait for a Redis that has just failed.
+        return {"signed_in": auth.is_signed_in(), "clock_ahead": _clock_ahead()}
+
+    _serve_static_files(app)
+
+
+def _clock_ahead() -> float | None:
+    """Return by how many seconds this machine's clock is wrong, if pages should say so."""
+    ahead = omnifund().http.clock_ahead
+    return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
+
+
+# --- static files --------------------------------------------------------------------------------
+
+
+def _serve_static_files(app: Flask) -> None:
+    """Add the content's hash to the URLs of static files, so that browsers may keep the files.
+
+    Flask's documentation describes ``url_defaults`` for this. Blueprints' files are included.
+    """
+
+    def digest(endpoint: str, filename: str) -> str | None:
+        owner = app.blueprints.get(endpoint.rpartition(".")[0], app)
+        return _digests(str(owner.static_folder)).get(filename)
+
+    @app.url_defaults
+    def add_digest(endpoint: str, values: dict[str, Any]) -> None:
+        if _is_static(endpoint) and (found := digest(endpoint, values["filename"])):
+            values["v"] = found
+
+    @app.after_request
+    def set_lifetime(response: Response) -> Response:
+        endpoint = request.endpoint or ""
+        if _is_static(endpoint) and response.status_code in (200, 206, 304):
+            name = (request.view_args or {})["filename"]
+            given = request.args.get("v")
+            is_final = name.endswith(_FONT) or (given and given == digest(endpoint, name))
+            response.headers["Cache-Control"] = _FOREVER if is_final else "no-cache"
+        return response
+
+    @app.get("/favicon.ico")
+    def favicon() -> Response:
+        """The icon, where browsers look for it when a page names none, as JSON does not."""
+        return app.send_static_file("favicon.ico")
+
+
+def _is_static(endpoint: str) -> bool:
+    return endpoint.rpartition(".")[2] == "static"
+
+
+@cache
+def _digests(folder: str) -> dict[str, str]:
+    """Return the hash of each file's content. A font has its version in its name, for CSS."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.suffix != _FONT
+    }
+
+
+# --- filters -------------------------------------------------------------------------------------
+
+
+def add_filters(app: Flask) -> None:
+    """Add the filters that the templates use."""
+    app.jinja_env.filters.update(money=money, moment=moment, duration=duration)
+
+
+def money(amount: Decimal | None) -> str:
+    """Return US dollars, for example ``$1,234.50``."""
+    if amount is None:
+        return NOTHING
+    sign = "−" if amount < 0 else ""
+    return f"{sign}${abs(amount):,.2f}"
+
+
+def moment(value: datetime | None) -> str | Markup:
+    """Return a ``<time>`` in UTC; ``value`` knows its time zone. Scripts show the visitor's own."""
+    if value is None:
+        return NOTHING
+    utc = value.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+    day, _, time = utc.isoformat().partition("T")
+    return Markup('<time datetime="{0}T{1}Z" title="{0} {1} UTC">{2}</time>').format(
+        day, time, f"{_MONTHS[utc.month - 1]} {utc.day}, {utc.year}, {time[:5]} UTC"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its largest unit, for example ``59 minutes``."""
+    for name, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}" if count == 1 else f"{count} {name}s"
+    count = max(0, int(seconds))
+    return f"{count} second" if count == 1 else f"{count} seconds"
