@@ -75,7 +75,7 @@ def _readable(app: WSGIApplication, settings: Settings) -> WSGIApplication:
             if name in environ and not _can_be_read(environ[name], parse):
                 del environ[name]
         host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
-        if not _is_allowed(host, settings.allowed_hosts):
+        if not is_allowed(host, settings.allowed_hosts):
             # The page that says so has links, which need a host that can be read.
             environ["HTTP_HOST"] = own_host
             if environ.get("PATH_INFO") not in health.PATHS:
@@ -106,7 +106,7 @@ class _Body:
             raise BadRequest from error
 
 
-def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+def is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
     """Whether ``host`` is a host with an optional port, and one of ``allowed`` if there are any."""
     found = _HOST.fullmatch(host.lower())
     if found is None or int(found[3] or 0) > 65_535 or (found[2] and not _is_ipv6(found[2])):

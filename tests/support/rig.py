@@ -137,11 +137,12 @@ def fleet(
     log_level: str = "INFO",
     arguments: tuple[str, ...] = (),
     variables: Mapping[str, str] | None = None,
+    stdout: int | None = None,
 ) -> Iterator[Rig]:
     """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
 
     ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's;
-    ``variables``: more environment variables.
+    ``variables``: more environment variables; ``stdout``: an open file instead of the log.
     """
     port, secret_key = free_port(), secrets.token_urlsafe(48)
     with HonestProvider(expires_in=expires_in) as provider:
@@ -166,5 +167,6 @@ def fleet(
             threads=32,
             port=port,
             arguments=arguments,
+            stdout=stdout,
         ) as server:
             yield Rig(server.url, app, settings, provider, server=server)

@@ -77,8 +77,13 @@ class Gunicorn:
         threads: int = 16,
         port: int | None = None,
         arguments: tuple[str, ...] = (),
+        stdout: int | None = None,
     ) -> None:
-        """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets."""
+        """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets.
+
+        ``stdout``: an open file that takes the place of the log.
+        """
+        self._stdout = stdout
         self.port = port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="gunicorn-")
         self._log = Path(self._folder.name) / "log"
@@ -117,8 +122,8 @@ class Gunicorn:
                 self._command,
                 env=self._environment,
                 cwd=self._folder.name,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log if self._stdout is None else self._stdout,
+                stderr=log,
                 preexec_fn=die_with_parent,
             )
         wait_until(self._answers, seconds=20, what=f"gunicorn:\n{self.log}")

@@ -15,6 +15,7 @@ from tests.support.processes import wait_until
 from tests.support.stack import Person, Stack, running_stack
 from tests.support.valkey import ValkeyServer
 from web.errors import STILL_SIGNED_IN
+from web.incoming import is_allowed
 
 PATHS = [
     "/",
@@ -337,18 +338,24 @@ def test_a_foreign_host_is_refused_where_hosts_are_configured(redis_url: str) ->
             assert "evil" not in answer.text
 
 
-def test_an_allowed_host_may_be_an_ip_address_and_is_in_any_case(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "allowed", "expected"),
+    [
+        ("shop.example.com", "Shop.Example.com", True),
+        ("SHOP.example.com:443", "shop.example.com", True),
+        ("a.shop.example.com", ".Shop.Example.com", True),
+        ("[::1]:8000", "[::1]", True),
+        ("[::1]", "::1", True),
+        ("[::2]", "[::1]", False),
+        ("192.0.2.7:80", "192.0.2.7", True),
+        ("192.0.2.77", "192.0.2.7", False),
+    ],
+)
+def test_an_allowed_host_may_be_an_ip_address_and_is_in_any_case(
+    host: str, allowed: str, expected: bool
+) -> None:
     """K33"""
-    allowed = ("Shop.Example.com", "[::1]", "192.0.2.7")
-    with running_stack(redis_url, allowed_hosts=allowed) as stack:
-        client = stack.app.test_client()
-        for host, status in (
-            ("shop.example.com", 200),
-            ("[::1]:8000", 200),
-            ("192.0.2.7", 200),
-            ("[::2]", 400),
-        ):
-            assert client.get("/", headers={"Host": host}).status_code == status, host
+    assert is_allowed(host, (allowed,)) is expected
 
 
 @pytest.mark.parametrize("host", ["10.0.0.7:8000", "app-7f9c.svc", "a..b", ""])

@@ -1,14 +1,17 @@
-"""Rate limits: floods are stopped, and nobody can lock anybody else out."""
+"""Rate limits: floods are stopped, and no visitor can lock another out."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 
-from tests.support.stack import Stack, running_stack
+from tests.support.rig import fleet, rig
+from tests.support.stack import Stack, forms, running_stack
 from tests.support.valkey import ValkeyServer
 
 
@@ -83,7 +86,22 @@ def test_guessing_passwords_is_stopped_without_locking_the_account(limited: Stac
     assert many == [401] * 20 + [429] * 2
 
 
-def test_an_address_that_a_client_makes_up_is_not_believed(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    "address", ["203.0.113.7:{number}", "[2001:db8::7]:{number}", '"\\{number}", 203.0.113.9']
+)
+def test_a_flood_from_one_address_is_stopped_whatever_its_port(
+    limited: Stack, address: str
+) -> None:
+    """K42, K43"""
+    client = limited.app.test_client(use_cookies=False)
+    statuses = [
+        client.get("/login", headers={"X-Forwarded-For": address.format(number=number)}).status_code
+        for number in range(4711, 4711 + 101)
+    ]
+    assert statuses == [302] * 100 + [429]
+
+
+def test_an_address_that_a_client_makes_up_is_not_trusted(redis_url: str) -> None:
     """G4"""
     with running_stack(redis_url, rate_limits=True) as stack:
         client = stack.app.test_client(use_cookies=False)
@@ -94,16 +112,144 @@ def test_an_address_that_a_client_makes_up_is_not_believed(redis_url: str) -> No
     assert statuses == [302] * 100 + [429]
 
 
-def test_without_redis_nobody_is_counted_and_nobody_turned_away(
+def test_guesses_are_counted_over_all_processes(redis_url: str) -> None:
+    """G5: with four workers there are no more tries than with one."""
+    limits = {"RATE_LIMITS": "on", "TRUSTED_PROXIES": "1", "PASSWORD_GRANT": "on"}
+    with fleet(redis_url, workers=4, variables=limits) as running:
+        browser = requests.Session()
+        form = browser.get(f"{running.url}/login/password", timeout=10)
+        (token,) = [each.fields["csrf_token"] for each in forms(form) if each.fields]
+
+        def guess(number: int) -> int:
+            # A connection for each, so that every worker gets some.
+            return requests.post(
+                f"{running.url}/login/password",
+                data={"csrf_token": token, "username": f"m-{number}", "password": ""},
+                cookies=browser.cookies.get_dict(),
+                headers={"Connection": "close", "X-Forwarded-For": "192.0.2.1"},
+                timeout=20,
+            ).status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            statuses = sorted(pool.map(guess, range(40)))
+    assert statuses == [400] * 20 + [429] * 20
+
+
+def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
+    """K50: 150 requests at one moment, over several processes, are one refresh."""
+    with fleet(redis_url, workers=2, variables={"RATE_LIMITS": "on"}) as running:
+        merchant, other = running.merchant(), running.merchant()
+        token = merchant.csrf_token()
+        before = running.provider.refreshes
+
+        def refresh(_number: int) -> requests.Response:
+            return requests.post(
+                f"{running.url}/token/refresh",
+                data={"csrf_token": token},
+                headers={"Cookie": f"omnifund_session={merchant.handle}"},
+                allow_redirects=False,
+                timeout=30,
+            )
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(30) as pool:
+            responses = list(pool.map(refresh, range(150)))
+        seconds = int(time.monotonic() - started) + 1
+        refreshed = [each for each in responses if each.status_code == 303]
+        refused = [each for each in responses if each.status_code == 429]
+        assert 1 <= len(refreshed) <= min(seconds, 20)
+        assert len(refreshed) + len(refused) == 150
+        assert running.provider.refreshes - before <= len(refreshed)
+        assert all(1 <= int(each.headers["Retry-After"]) <= 60 for each in refused)
+        # Another merchant, at the same address, is not affected.
+        assert other.press("/token/refresh").status_code == 303
+        log = running.server.log if running.server else ""
+    assert merchant.handle not in log
+
+
+def test_what_redis_holds_for_limits_names_no_visitor_and_ends_soon(
     limited: Stack, valkey: ValkeyServer
+) -> None:
+    """D3, K30: a window ends in time, also where something else has set another expiry."""
+    client = limited.app.test_client()
+    form = client.get("/login/password").text
+    token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+    headers = {"X-Forwarded-For": "192.0.2.77"}
+
+    def post() -> None:
+        fields = {"csrf_token": token, "username": "merchant", "password": "guess"}
+        client.post("/login/password", data=fields, headers=headers)
+
+    post()
+    with valkey.client() as redis:
+        keys = list(redis.scan_iter("omnifund:limit:*"))
+        assert len(keys) == 2
+        assert all(0 < redis.ttl(key) <= 60 for key in keys)
+        assert not any(word in key for key in keys for word in (b"192.0.2", b"merchant"))
+        redis.persist(keys[0])
+        redis.expire(keys[1], 1_000_000)
+        post()
+        assert all(0 < redis.ttl(key) <= 60 for key in keys)
+        assert list(redis.scan_iter("LIMIT*")) == []
+
+
+@pytest.fixture
+def silent(valkey: ValkeyServer) -> Iterator[ValkeyServer]:
+    """A Redis that a test may pause."""
+    yield valkey
+    valkey.resume()
+
+
+def test_without_redis_floods_are_counted_and_no_visitor_waits(
+    limited: Stack, silent: ValkeyServer
 ) -> None:
     """F5"""
     client = limited.app.test_client(use_cookies=False)
-    assert client.get("/login").status_code == 302
-    valkey.pause()
-    try:
+    silent.pause()
+    started = time.monotonic()
+    assert until_refused(client, "/login", "192.0.2.1", 100) == 100
+    assert time.monotonic() - started < 5
+
+
+def test_without_redis_guesses_are_counted_in_the_process(
+    limited: Stack, silent: ValkeyServer
+) -> None:
+    """F5, G5: never 500, never a wait beyond 2 s, and no unlimited guessing."""
+    client = limited.app.test_client()
+    form = client.get("/login/password").text
+    token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+    silent.pause()
+    statuses = []
+    for _ in range(12):
         started = time.monotonic()
-        assert client.get("/login").status_code == 302
+        fields = {"csrf_token": token, "username": "merchant", "password": ""}
+        headers = {"X-Forwarded-For": "192.0.2.1"}
+        statuses.append(client.post("/login/password", data=fields, headers=headers).status_code)
         assert time.monotonic() - started < 2
-    finally:
-        valkey.resume()
+    assert statuses == [400] * 10 + [429] * 2
+
+
+def test_without_redis_a_refresh_is_a_page_of_503_within_two_seconds(
+    redis_url: str, silent: ValkeyServer
+) -> None:
+    """F5"""
+    with rig(redis_url, rate_limits=True) as running:
+        merchant = running.merchant()
+        token = merchant.csrf_token()
+        silent.pause()
+        for _ in range(3):
+            started = time.monotonic()
+            response = merchant.browser.post(
+                f"{running.url}/token/refresh",
+                data={"csrf_token": token},
+                allow_redirects=False,
+                timeout=30,
+            )
+            assert time.monotonic() - started < 2
+            assert response.status_code in (503, 429)
+
+
+def test_limits_can_be_switched_off(redis_url: str) -> None:
+    with running_stack(redis_url, rate_limits=False) as stack:
+        client = stack.app.test_client(use_cookies=False)
+        assert {client.get("/login").status_code for _ in range(110)} == {302}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
+from omnifund.events import Event
 from tests.faults import provider as kit
 from tests.support.processes import wait_until
 from tests.support.rig import Merchant, Rig, fleet
+from tests.support.stack import running_stack
 from tests.support.valkey import ValkeyServer
 
 
@@ -59,6 +66,326 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     assert (line["method"], line["status"]) == ("GET", 400)
     assert "some-code" not in log
     assert "some-state" not in log
+
+
+def series(running: Rig, prefix: str) -> dict[str, float]:
+    """The series whose name begins with ``prefix``, with their values."""
+    text = requests.get(f"{running.url}/metrics", timeout=5).text
+    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith(prefix))
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_every_known_series_exists_at_0(redis_url: str) -> None:
+    """K48: the first denial is an increase, and not a series that has just begun."""
+    with fleet(redis_url, workers=2) as running:
+        events = series(running, "omnifund_events_total")
+        assert set(events.values()) == {0}
+        assert {re.search('event="(.*?)"', name)[1] for name in events} == set(Event)  # type: ignore[index]  # each has one
+        responses = series(running, "omnifund_http_responses_total")
+        for endpoint in ("pages.dashboard", "sign_in.callback", "pages.refresh"):
+            for status in (200, 303, 429, 500, 503):
+                name = f'{{endpoint="{endpoint}",status="{status}"}}'
+                assert responses[f"omnifund_http_responses_total{name}"] == 0
+        # What then happens is in the series that were there.
+        merchant = running.merchant()
+        merchant.press("/token/refresh")
+        merchant.press("/logout")
+        merchant.get("/callback?state=x&code=y")
+        for error in ("access_denied", "server_error"):
+            denied = Merchant(running)
+            state = parse_qs(urlsplit(denied.get("/login").headers["Location"]).query)["state"][0]
+            denied.get(f"/callback?error={error}&state={state}")
+        running.provider.next_token_answer(kit.json_answer({"error": "invalid_grant"}, 400))
+        Merchant(running).sign_in()
+        later = series(running, "omnifund_events_total")
+        assert set(later) == set(events)
+        assert sum(value > 0 for value in later.values()) >= 9
+
+
+def test_the_apps_own_latency_is_measured_by_endpoint(redis_url: str) -> None:
+    """H4"""
+    with fleet(redis_url, workers=2) as running:
+        merchant = running.merchant()
+        for _ in range(5):
+            merchant.get("/customers")
+        requests.get(f"{running.url}/{'x' * 20}", timeout=5)
+        counts = series(running, "omnifund_http_request_seconds_count")
+        assert counts['omnifund_http_request_seconds_count{endpoint="pages.customers"}'] == 5
+        assert counts['omnifund_http_request_seconds_count{endpoint="none"}'] == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"X-Forwarded-For": "192.0.2.1"},
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Host": "localhost"},
+        {"X-Real-IP": "192.0.2.1"},
+        {"Forwarded": "for=192.0.2.1"},
+        {"Via": "1.1 proxy"},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+def test_what_a_proxy_on_this_machine_forwards_is_not_local(
+    redis_url: str, header: dict[str, str]
+) -> None:
+    """K44: with ``TRUSTED_PROXIES=0`` and with 1."""
+    for proxies in (0, 1):
+        with running_stack(redis_url, trusted_proxies=proxies) as stack:
+            client = stack.app.test_client()
+            assert client.get("/metrics").status_code == 200
+            assert client.get("/metrics", headers=header).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("metrics", "token", "sent", "remote", "status"),
+    [
+        ("local", "", None, "::1", 200),
+        ("local", "", None, "127.0.0.2", 200),
+        ("local", "", None, "192.0.2.7", 404),
+        ("local", "", None, "", 404),
+        ("local", "", "Bearer ", "192.0.2.7", 404),
+        ("local", "a-token", "Bearer a-token", "192.0.2.7", 200),
+        ("local", "a-token", "bearer  a-token", "192.0.2.7", 200),
+        ("local", "a-token", "Bearer a-tokem", "192.0.2.7", 404),
+        ("local", "a-token", "Bearer a-token-", "192.0.2.7", 404),
+        ("local", "a-token", "Bearer \xe9", "192.0.2.7", 404),
+        ("local", "a-token", "Basic a-token", "192.0.2.7", 404),
+        ("local", "a-token", None, "192.0.2.7", 404),
+        ("local", "a-token", None, "127.0.0.1", 200),
+        ("public", "", None, "192.0.2.7", 200),
+        ("off", "", None, "127.0.0.1", 404),
+        ("off", "a-token", "Bearer a-token", "127.0.0.1", 404),
+    ],
+)
+def test_who_may_read_the_metrics(
+    redis_url: str, metrics: str, token: str, sent: str | None, remote: str, status: int
+) -> None:
+    """H4"""
+    with running_stack(redis_url, metrics=metrics, metrics_token=token) as stack:
+        response = stack.app.test_client().get(
+            "/metrics",
+            headers={"Authorization": sent} if sent else {},
+            environ_base={"REMOTE_ADDR": remote},
+        )
+        assert response.status_code == status
+        assert not token or token not in response.text
+
+
+def test_a_proxy_may_forward_a_scrape_that_has_the_token(redis_url: str) -> None:
+    """K44"""
+    with running_stack(redis_url, metrics_token="a-token") as stack:
+        headers = {"Authorization": "Bearer a-token", "X-Forwarded-For": "192.0.2.7"}
+        assert stack.app.test_client().get("/metrics", headers=headers).status_code == 200
+
+
+def metrics_folder(temporary: Path) -> Path:
+    (folder,) = (path for path in temporary.iterdir() if path.name.startswith("omnifund-app"))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["the folder", "its files", "the folder above"])
+def test_metrics_go_on_when_their_files_have_been_removed(
+    redis_url: str, tmp_path: Path, kind: str
+) -> None:
+    """K47: a cleaner of ``/tmp``; then SIGHUP, and a stop that says that all is well."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with fleet(redis_url, workers=2, temporary=str(temporary)) as running:
+        server = running.server
+        assert server is not None
+        assert server.process is not None
+        running.merchant()
+        folder = metrics_folder(temporary)
+        if kind == "its files":
+            for path in folder.iterdir():
+                path.unlink()
+        else:
+            shutil.rmtree(folder if kind == "the folder" else temporary)
+        landing = 'omnifund_http_responses_total{endpoint="pages.landing",status="200"}'
+
+        def is_counted() -> bool:
+            assert requests.get(running.url, timeout=5).status_code == 200
+            assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 200
+            return metric(running, landing) > 0
+
+        wait_until(is_counted, what="a count")
+        before = set(server.worker_pids())
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        count = metric(running, landing)
+        assert requests.get(running.url, timeout=5).status_code == 200
+        assert metric(running, landing) == count + 1
+        shutil.rmtree(folder)
+        assert server.stop() == 0
+    assert not folder.exists()
+
+
+def test_without_a_place_for_metrics_the_app_serves_and_stops(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """K47: the folder has become a file, so it cannot be made again."""
+    with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
+        server = running.server
+        assert server is not None
+        assert server.process is not None
+        folder = metrics_folder(tmp_path)
+        shutil.rmtree(folder)
+        folder.write_text("")
+        before = set(server.worker_pids())
+        for _ in range(2):
+            assert running.merchant().get("/dashboard").status_code == 200
+            assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 503
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(
+                lambda: not before & set(server.worker_pids()), seconds=30, what="new workers"
+            )
+        assert server.stop() == 0
+
+
+def test_the_files_of_ended_workers_do_not_pile_up_and_their_counts_stay(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """K47: a worker that is replaced often, by itself and by a kill."""
+    with fleet(
+        redis_url, workers=2, temporary=str(tmp_path), arguments=("--max-requests", "10")
+    ) as running:
+        server = running.server
+        assert server is not None
+        landing = 'omnifund_http_responses_total{endpoint="pages.landing",status="200"}'
+        seen = set(server.worker_pids())
+        headers = {"Connection": "close"}
+        visits = 0
+        while len(seen) < 8:
+            assert requests.get(running.url, headers=headers, timeout=20).status_code == 200
+            visits += 1
+            seen |= set(server.worker_pids())
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        wait_until(lambda: bool(set(server.worker_pids()) - seen), what="another worker")
+        assert metric(running, landing) == visits
+        names = sorted(path.name for path in metrics_folder(tmp_path).glob("*.db"))
+    # Two for each of two workers, and two for the master process.
+    assert len(names) <= 6, names
+
+
+# --- log lines ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def broken_output(kind: str) -> Iterator[int]:
+    """A standard output that takes no line: on a full disk, a closed pipe, an idle reader."""
+    if kind == "full disk":
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            yield full.fileno()
+        return
+    reading, writing = os.pipe()
+    if kind == "closed pipe":
+        os.close(reading)
+    yield writing
+    os.close(writing)
+    if kind == "idle reader":
+        os.close(reading)
+
+
+@pytest.mark.parametrize("kind", ["full disk", "closed pipe", "idle reader"])
+@pytest.mark.parametrize("variables", [{}, {"LOG_FORMAT": "console"}, {"PYTHONUNBUFFERED": ""}])
+def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
+    redis_url: str, kind: str, variables: dict[str, str]
+) -> None:
+    """K45: 400 long lines fill a pipe several times; SIGHUP and SIGTERM work as ever."""
+    with (
+        broken_output(kind) as output,
+        fleet(redis_url, workers=2, stdout=output, variables=variables) as running,
+    ):
+        server = running.server
+        assert server is not None
+        assert server.process is not None
+        long = "x" * 1000
+
+        def visit(number: int) -> int:
+            path = "/healthz" if number % 4 == 0 else f"/{long}"
+            return requests.get(running.url + path, timeout=10).status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            statuses = list(pool.map(visit, range(400)))
+        assert statuses == [200, 404, 404, 404] * 100
+        assert running.merchant().get("/dashboard").status_code == 200
+        before = set(server.worker_pids())
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        assert requests.get(f"{running.url}/{long}", timeout=10).status_code == 404
+        assert server.stop() == 0
+        # Nor does a report about the output fill standard error.
+        assert server.log.count("\n") < 20, server.log
+
+
+def test_every_line_is_json_also_after_the_configuration_has_been_read_again(
+    redis_url: str,
+) -> None:
+    """K46: SIGHUP, twice, and then a stop."""
+    with fleet(redis_url, workers=2) as running:
+        server = running.server
+        assert server is not None
+        assert server.process is not None
+        for _ in range(2):
+            before = set(server.worker_pids())
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(
+                lambda before=before: not before & set(server.worker_pids()),  # type: ignore[misc]  # bound early
+                seconds=30,
+                what="new workers",
+            )
+        requests.get(f"{running.url}/after", timeout=10)
+        assert server.stop() == 0
+        events = [json.loads(line) for line in server.log.splitlines()]
+    told = [event["event"] for event in events]
+    assert sum("Hang up" in each for each in told) == 2
+    assert sum("/readyz returns 503 from now on" in each for each in told) == 1
+    assert any("Shutting down" in each for each in told)
+    assert any(event.get("path") == "/after" for event in events)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/%1b%5b31mred", r"/\x1b[31mred"),
+        ("/a%0ab%0d", r"/a\nb\r"),
+        ("/%c2%9b31m", r"/\x9b31m"),
+        ("/%e2%80%aecba", r"/\u202ecba"),
+        ("/caf%c3%a9", "/caf\\xe9"),
+        ("/%f0%9f%99%82", "/\\U0001f642"),
+    ],
+)
+def test_the_console_format_escapes_what_a_terminal_would_obey(
+    redis_url: str, path: str, shown: str
+) -> None:
+    """K49: with a standard output in ASCII, which cannot hold every character either."""
+    variables = {"LOG_FORMAT": "console", "PYTHONIOENCODING": "ascii"}
+    with fleet(redis_url, workers=1, variables=variables) as running:
+        assert requests.get(running.url + path, timeout=10).status_code == 404
+        server = running.server
+        assert server is not None
+        wait_until(lambda: "404" in server.log, what="the line")
+        assert shown in server.log
+        assert all(each in "\n\t" or each.isprintable() for each in server.log)
+
+
+def test_successful_probes_are_not_logged(redis_url: str, valkey: ValkeyServer) -> None:
+    """P6: probes each second would hide everything else; one that fails is worth a line."""
+    with fleet(redis_url, workers=1) as running:
+        for path in ("/healthz", "/readyz", "/healthz/"):
+            requests.get(running.url + path, timeout=10)
+        valkey.pause()
+        try:
+            assert requests.get(f"{running.url}/readyz", timeout=10).status_code == 503
+        finally:
+            valkey.resume()
+        server = running.server
+        assert server is not None
+        wait_until(lambda: '"status": 503' in server.log, what="the line")
+        events = [json.loads(line) for line in server.log.splitlines()]
+    paths = [each["path"] for each in events if each["event"] == "http:request:answered"]
+    assert paths == ["/healthz/", "/readyz"]
 
 
 @pytest.mark.parametrize(("level", "is_told"), [("INFO", True), ("ERROR", False)])
