@@ -43,7 +43,7 @@ portal-tour: $(DEV_READY) ## Take the screenshots for docs/portal-tour.md of the
 lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
 	@$(BIN)/python tools/lighthouse.py
 
-security-table: $(DEV_READY) ## Write the test names into docs/security.md
+security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings
 	@$(BIN)/python tools/security_table.py
 
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table

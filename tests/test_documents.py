@@ -274,7 +274,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make test": NotRun("it runs this test"),
     ".venv/bin/pytest -q -n 2 tests/unit tests/flow": the_tests_that_take_seconds,
     "make format": NotRun("it would rewrite files under the other tests"),
-    "make security-table": Elsewhere("tests/test_requirements.py", "with_tests"),
+    "make security-table": Elsewhere("tests/test_requirements.py", "document(named())"),
     "make portal-tour": NotRun("it rewrites pictures, of a demo that somebody has started"),
     "make screenshots": NotRun("the same"),
     ".venv/bin/python tools/screenshots.py FOLDER": NotRun("the same, in another folder"),
