@@ -34,16 +34,16 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-screenshots: $(DEV_READY) ## Take README's screenshots of the running demo
+screenshots: $(DEV_READY) ## Take the screenshots of README and docs/how-it-works.md from the running demo
 	@$(BIN)/python tools/screenshots.py --readme
 
-portal-tour: $(DEV_READY) ## Take the screenshots for docs/portal-tour.md of the running demo
+portal-tour: $(DEV_READY) ## Take the screenshots of docs/portal-tour.md from the running demo
 	@$(BIN)/python tools/screenshots.py --portal
 
 lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
 	@$(BIN)/python tools/lighthouse.py
 
-security-table: $(DEV_READY) ## Write the test names into docs/security.md
+security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings
 	@$(BIN)/python tools/security_table.py
 
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table

@@ -27,7 +27,7 @@ from demo.masking import Masker, query_of
 from demo.rules import Outcome
 from omnifund.errors import OmniFundError
 from omnifund.http import HTTPClient, Response
-from web.operations import log
+from web.logging import log
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """Where the project's code is; no file outside is ever named in a recording."""

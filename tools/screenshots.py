@@ -1,8 +1,8 @@
 """``make screenshots`` and ``make portal-tour``: pictures of the running demo, by a real browser.
 
 Start ``make demo`` first; ``APP_PORT`` and ``LOCAL_OMNIFUND_PORT`` say where, as they do there.
-``--readme`` takes the pictures that README shows, ``--portal`` those of docs/portal-tour.md; with a
-folder as argument, every page at both widths and in both colour schemes.
+``--readme`` takes those of README and docs/how-it-works.md, ``--portal`` those of
+docs/portal-tour.md; with a folder as argument, every page at both widths and in both color schemes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _journey(
 ) -> None:
     def shoot(name: str) -> None:
         if wanted is None or f"{name}-{suffix}" in wanted:
-            # README shows what fits on a screen.
+            # The documents show what fits on a screen.
             page.screenshot(path=folder / f"{name}-{suffix}.png", full_page=wanted is None)
 
     page.goto(url)

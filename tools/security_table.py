@@ -1,7 +1,7 @@
-"""``make security-table``: write the tests' names into the table of docs/security.md.
+"""``make security-table``: write docs/security-tests.md, which lists the tests of each requirement.
 
-The requirement's text stands in the table's second column and is kept; the third column is made of
-the docstrings of the tests. ``--check`` only says whether the table is up to date.
+The requirements are the tables of docs/security.md; a test names the ones that it verifies in its
+docstring. ``--check`` only reports whether the file is up to date.
 """
 
 from __future__ import annotations
@@ -10,51 +10,65 @@ import ast
 import functools
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-DOCUMENT: Final = REPOSITORY / "docs" / "security.md"
-_ROW: Final = re.compile(r"^\| ([A-H][0-9]{1,2}) \| (.+?) \| .* \|$", re.MULTILINE)
+REQUIREMENTS: Final = REPOSITORY / "docs" / "security.md"
+DOCUMENT: Final = REPOSITORY / "docs" / "security-tests.md"
+_ROW: Final = re.compile(r"^\| ([A-HK][0-9]{1,2}) \| .+ \|$", re.MULTILINE)
+_IDENTIFIER: Final = re.compile(r"\b[A-HK][0-9]{1,2}\b")
+_HEAD: Final = """\
+# Security requirements and their tests
+
+`make security-table` writes this file from the docstrings of the tests. Paths are relative to
+`tests/`. [security.md](security.md) states what each ID requires; "not yet tested" means that no
+test names it.
+
+| | tests |
+| --- | --- |
+"""
 
 
 @functools.cache
-def named() -> dict[str, set[str]]:
-    """Requirement ids, and the tests and test classes whose docstrings name them."""
+def named() -> Mapping[str, set[str]]:
+    """Return requirement IDs with the tests and test classes whose docstrings name them."""
     found: dict[str, set[str]] = {}
-    for path in (REPOSITORY / "tests").rglob("test_*.py"):
+    tests = REPOSITORY / "tests"
+    for path in tests.rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 continue
             if not node.name.lower().startswith("test"):
                 continue
-            for identifier in re.findall(r"\b[A-H][0-9]{1,2}\b", ast.get_docstring(node) or ""):
-                found.setdefault(identifier, set()).add(f"{path.name}::{node.name}")
+            for identifier in _IDENTIFIER.findall(ast.get_docstring(node) or ""):
+                name = f"{path.relative_to(tests).as_posix()}::{node.name}"
+                found.setdefault(identifier, set()).add(name)
     return found
 
 
-def with_tests(document: str) -> str:
-    """Return ``document`` with the third column of its table made anew."""
-
-    def row(match: re.Match[str]) -> str:
-        tests = "<br>".join(f"`{name}`" for name in sorted(named().get(match[1], ())))
-        return f"| {match[1]} | {match[2]} | {tests or '**none**'} |"
-
-    return _ROW.sub(row, document)
+def identifiers() -> list[str]:
+    """Return the IDs of docs/security.md, in order."""
+    return _ROW.findall(REQUIREMENTS.read_text())
 
 
-def identifiers(document: str) -> list[str]:
-    """Return the ids of the table's rows, in order."""
-    return [match[1] for match in _ROW.finditer(document)]
+def document(tests: Mapping[str, set[str]]) -> str:
+    """Return the text of docs/security-tests.md for the tests of each ID."""
+    return _HEAD + "".join(_row(each, tests.get(each, set())) for each in identifiers())
+
+
+def _row(identifier: str, tests: set[str]) -> str:
+    names = "<br>".join(f"`{name}`" for name in sorted(tests))
+    return f"| {identifier} | {names or 'not yet tested'} |\n"
 
 
 def main() -> int:
-    """Write the table, or check it; return the exit status."""
-    document = DOCUMENT.read_text()
-    wanted = with_tests(document)
+    """Write the file, or check it; return the exit status."""
+    text = document(named())
     if "--check" in sys.argv[1:]:
-        return 0 if document == wanted else 1
-    DOCUMENT.write_text(wanted)
+        return 0 if DOCUMENT.read_text() == text else 1
+    DOCUMENT.write_text(text)
     return 0
 
 

@@ -1,0 +1,107 @@
+"""docs/reference.md against the code and a running app."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+import doctor
+from omnifund.errors import OmniFundError
+from omnifund.events import Event
+from tests.support.servers import REPOSITORY
+from tests.support.stack import MERCHANT, Person, running_stack
+from tests.support.valkey import ValkeyServer
+
+REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    _, _, rest = REFERENCE.partition(f"# {title}\n")
+    assert rest, title
+    return re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def first_column(title: str) -> list[str]:
+    return re.findall(r"^\| (?:— )*`([^`]+)` \|", section(title), re.MULTILINE)
+
+
+# --- errors and events ---------------------------------------------------------------------------
+
+
+def errors_below(kind: type[OmniFundError]) -> Iterator[tuple[str, str, int]]:
+    """Every public error: its name, its nearest public parent, its status."""
+    for each in kind.__subclasses__():
+        if not each.__name__.startswith("_"):
+            parent = next(base for base in each.__mro__[1:] if not base.__name__.startswith("_"))
+            yield each.__name__, parent.__name__, each.status
+        yield from errors_below(each)
+
+
+def test_the_errors_are_those_of_the_package() -> None:
+    documented: list[tuple[str, str, int]] = []
+    above: list[str] = []
+    rows = re.findall(r"^\| ((?:— )*)`(\w+)` \| (\d+) \|", section("Errors"), re.MULTILINE)
+    for marks, name, status in rows:
+        above[marks.count("—") :] = [name]
+        documented.append((name, above[-2] if len(above) > 1 else "Exception", int(status)))
+    root = (OmniFundError.__name__, "Exception", OmniFundError.status)
+    assert sorted(documented) == sorted([root, *errors_below(OmniFundError)])
+
+
+def test_the_events_are_those_of_the_package() -> None:
+    assert sorted(first_column("Events")) == sorted(Event)
+
+
+# --- responses -----------------------------------------------------------------------------------
+
+
+def test_the_members_of_session_are_those_of_a_running_app(person: Person) -> None:
+    signed_out = person.status()
+    person.sign_in()
+    signed_in = person.status()
+    assert signed_out == {"signed_in": False}
+    assert sorted(signed_in) == sorted(first_column("Responses for scripts"))
+
+
+def test_the_members_of_an_error_are_those_of_a_running_app(person: Person) -> None:
+    error = person.get("/no-such-page", headers={"Accept": "application/json"})
+    assert error.status_code == 404
+    assert sorted(error.json()) == sorted(first_column("Errors as JSON"))
+
+
+# --- Redis keys ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys_in_use() -> set[str]:
+    """The names of all keys in the commands that a full journey sends, fingerprints replaced."""
+    with ValkeyServer() as valkey, valkey.client() as client, client.monitor() as monitor:
+        with running_stack(valkey.url, rate_limits=True) as stack:
+            person = stack.person()
+            person.sign_in()
+            person.press("/dashboard", "/token/refresh")
+            person.get("/customers")
+            person.get("/readyz")
+            other = stack.person()
+            for _ in range(6):  # The first few may be counted in the process alone.
+                other.press("/login/password", "password", username=MERCHANT, password="wrong")
+            list(doctor.examine(lambda: stack.settings))
+        with redis.Redis.from_url(valkey.url) as last:
+            last.echo("the end")
+        seen: set[str] = set()
+        while "the end" not in (command := monitor.next_command()["command"]):
+            seen.update(re.findall(r"(?<![\w:])omnifund:[^\s\"]+", command))
+    return {re.sub(r"[A-Za-z0-9_-]{22}(?=}|$)", "…", key) for key in seen}
+
+
+def test_every_key_that_the_app_uses_is_documented(keys_in_use: set[str]) -> None:
+    assert keys_in_use <= set(first_column("Redis keys"))
+
+
+@pytest.mark.parametrize("key", first_column("Redis keys"))
+def test_a_documented_key_is_used(key: str, keys_in_use: set[str]) -> None:
+    assert key in keys_in_use
