@@ -19,7 +19,7 @@ from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
     OmniFundError,
-    OmniFundNonsense,
+    InvalidResponse,
     OmniFundUnavailable,
     RefreshBusy,
     SignInRequired,
@@ -82,7 +82,7 @@ class Access:
         ``record``: the token as the caller has just read it, to save reading it again.
 
         Raises ``SignInRequired`` when there is none and no way to get one; ``Unavailable`` or
-        ``OmniFundNonsense`` or ``ClientMisconfigured`` when it has expired and cannot be refreshed
+        ``InvalidResponse`` or ``ClientMisconfigured`` when it has expired and cannot be refreshed
         now, which leaves the sign-in as it is.
         """
         record = record or self._load(handle)
@@ -97,7 +97,7 @@ class Access:
             return self._refresh(handle, record)
         try:
             return self._refresh(handle, record, wait=False)
-        except (Unavailable, OmniFundNonsense, ClientMisconfigured):
+        except (Unavailable, InvalidResponse, ClientMisconfigured):
             # The old token still lives: nobody is turned away before it has expired.
             return record
 

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
 
 from omnifund import trace
-from omnifund.errors import OmniFundNonsense, OmniFundUnavailable
+from omnifund.errors import InvalidResponse, OmniFundUnavailable
 from omnifund.trace import Check
 from omnifund.transport import Answer
 
@@ -25,7 +25,7 @@ def read_token_answer(answer: Answer, *, now: float) -> Mapping[str, Any]:
     """Return the JSON object of a token endpoint's answer (RFC 6749 §5.1, §5.2).
 
     It is either a success with status 200, or an error with a status of 4xx and a string `error`.
-    Raises ``OmniFundUnavailable`` for 429 and 5xx, ``OmniFundNonsense`` for everything else.
+    Raises ``OmniFundUnavailable`` for 429 and 5xx, ``InvalidResponse`` for everything else.
     """
     raise_if_unavailable(answer, now=now)
     payload = read_json_object(answer)
@@ -34,7 +34,7 @@ def read_token_answer(answer: Answer, *, now: float) -> Mapping[str, Any]:
     if granted or refused:
         trace.checked(Check.STATUS)
         return payload
-    raise OmniFundNonsense("OmniFund's token answer fits neither success nor refusal")
+    raise InvalidResponse("OmniFund's token answer fits neither success nor refusal")
 
 
 def raise_if_unavailable(answer: Answer, *, now: float) -> None:
@@ -47,16 +47,16 @@ def raise_if_unavailable(answer: Answer, *, now: float) -> None:
 
 
 def read_json_object(answer: Answer) -> Mapping[str, Any]:
-    """Return the body as a JSON object. Raises ``OmniFundNonsense`` when it is none."""
+    """Return the body as a JSON object. Raises ``InvalidResponse`` when it is none."""
     content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if _JSON_TYPES.fullmatch(content_type) is None:
-        raise OmniFundNonsense("OmniFund's answer is not JSON")
+        raise InvalidResponse("OmniFund's answer is not JSON")
     try:
         payload = json.loads(answer.body.decode("utf-8"), parse_constant=_no_such_number)
     except (ValueError, RecursionError):
-        raise OmniFundNonsense("OmniFund's answer is not valid JSON") from None
+        raise InvalidResponse("OmniFund's answer is not valid JSON") from None
     if not isinstance(payload, dict):
-        raise OmniFundNonsense("OmniFund's answer is not a JSON object")
+        raise InvalidResponse("OmniFund's answer is not a JSON object")
     trace.checked(Check.JSON)
     return payload
 

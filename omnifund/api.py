@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from omnifund import trace
 from omnifund.access import Access
 from omnifund.answers import raise_if_unavailable, read_json_object
-from omnifund.errors import AccessForbidden, OmniFundNonsense, RecordNotFound
+from omnifund.errors import AccessForbidden, InvalidResponse, RecordNotFound
 from omnifund.trace import Check
 from omnifund.transport import Answer, Transport
 from omnifund.vault import Record
@@ -114,7 +114,7 @@ class Api:
         """Return the JSON object at ``path``.
 
         ``record``: the handle's token, if the caller has just read it. Raises ``AccessForbidden``,
-        ``RecordNotFound``, ``OmniFundUnavailable``, ``OmniFundTooSlow``, ``OmniFundNonsense``, and
+        ``RecordNotFound``, ``OmniFundUnavailable``, ``OmniFundTimeout``, ``InvalidResponse``, and
         what ``Access.bearer`` raises.
         """
         if _PATH.fullmatch(path) is None:
@@ -148,7 +148,7 @@ def _payload(answer: Answer, *, now: float) -> Mapping[str, Any]:
     if answer.status == 404:
         raise RecordNotFound("OmniFund's API knows no such record")
     if answer.status != 200:
-        raise OmniFundNonsense(f"OmniFund's API answered {answer.status}")
+        raise InvalidResponse(f"OmniFund's API answered {answer.status}")
     trace.checked(Check.API_STATUS)
     return read_json_object(answer)
 
@@ -165,7 +165,7 @@ def _collection(
 ) -> Page[Item]:
     members = payload.get("hydra:member")
     if not isinstance(members, list):
-        raise OmniFundNonsense("OmniFund's answer is not a collection")
+        raise InvalidResponse("OmniFund's answer is not a collection")
     total = payload.get("hydra:totalItems")
     view = payload.get("hydra:view")
     links = view if isinstance(view, dict) else {}

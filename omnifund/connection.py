@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import httptools
 
-from omnifund.errors import OmniFundNonsense, OmniFundTooSlow, OmniFundUnavailable
+from omnifund.errors import InvalidResponse, OmniFundTimeout, OmniFundUnavailable
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """The longest status line and headers that are read, interim answers included."""
@@ -75,7 +75,7 @@ class Reading:
     def feed(self, data: bytes) -> None:
         """Read what the server has sent next; nothing means that it has closed the connection.
 
-        Raises ``OmniFundNonsense``, and ``ConnectionResetError`` when there was no answer at all.
+        Raises ``InvalidResponse``, and ``ConnectionResetError`` when there was no answer at all.
         """
         if not data:
             self._end()
@@ -85,15 +85,15 @@ class Reading:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self.is_complete:
-                raise OmniFundNonsense("OmniFund's answer is not HTTP") from None
+                raise InvalidResponse("OmniFund's answer is not HTTP") from None
             # The answer is whole; what came after it is not another one's beginning.
             self.can_be_kept = False
         # Twice, because what frames chunks comes on top; more than that is no honest server's.
         allowed = MAX_HEAD_BYTES + (2 * self._max_bytes if self._has_head else 0)
         if len(self._content) > self._max_bytes or self._received > allowed:
-            raise OmniFundNonsense("OmniFund's answer is too large")
+            raise InvalidResponse("OmniFund's answer is too large")
         if self._interim_answers > _MOST_INTERIM_ANSWERS:
-            raise OmniFundNonsense("OmniFund's answer never comes")
+            raise InvalidResponse("OmniFund's answer never comes")
         if self.is_complete:
             self.body = _unfold(self._content, self.headers, self._max_bytes)
 
@@ -103,7 +103,7 @@ class Reading:
             self.is_complete = True
             self.body = _unfold(self._content, self.headers, self._max_bytes)
         elif self._received:
-            raise OmniFundNonsense("OmniFund's answer was cut short")
+            raise InvalidResponse("OmniFund's answer was cut short")
         else:
             raise ConnectionResetError
 
@@ -140,25 +140,25 @@ class Reading:
 
 
 def _unfold(content: bytearray, headers: Mapping[str, str], max_bytes: int) -> bytes:
-    """Return the body without its ``Content-Encoding``. Raises ``OmniFundNonsense``."""
+    """Return the body without its ``Content-Encoding``. Raises ``InvalidResponse``."""
     if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise OmniFundNonsense("OmniFund's answer is packed in a way that nobody asked for")
+        raise InvalidResponse("OmniFund's answer is packed in a way that nobody asked for")
     encoding = headers.get("Content-Encoding", "identity").lower()
     if encoding in ("identity", ""):
         return bytes(content)
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise OmniFundNonsense("OmniFund's answer is compressed in an unknown way")
+        raise InvalidResponse("OmniFund's answer is compressed in an unknown way")
     # Nobody asked for compression, but some proxies do it all the same. A few kilobytes can unfold
     # to gigabytes, so unfolding stops at the limit too.
     unfolding = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
         unfolded = unfolding.decompress(content, max_bytes + 1)
     except zlib.error:
-        raise OmniFundNonsense("OmniFund's answer is not what it says it is") from None
+        raise InvalidResponse("OmniFund's answer is not what it says it is") from None
     if len(unfolded) > max_bytes:
-        raise OmniFundNonsense("OmniFund's answer is too large")
+        raise InvalidResponse("OmniFund's answer is too large")
     if not unfolding.eof or unfolding.unused_data:
-        raise OmniFundNonsense("OmniFund's answer is not what it says it is")
+        raise InvalidResponse("OmniFund's answer is not what it says it is")
     return unfolded
 
 
@@ -177,7 +177,7 @@ class Connection:
     def ask(self, request: bytes, *, max_bytes: int, deadline: float) -> Reading:
         """Send a request and return its whole answer. ``deadline``: monotonic seconds.
 
-        Raises ``OmniFundTooSlow``, ``OmniFundNonsense`` or ``OmniFundUnavailable``; the server may
+        Raises ``OmniFundTimeout``, ``InvalidResponse`` or ``OmniFundUnavailable``; the server may
         have carried out the request all the same. After that the connection is of no use.
         """
         reading = Reading(max_bytes)
@@ -188,14 +188,14 @@ class Connection:
             while not reading.is_complete:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise OmniFundTooSlow("OmniFund did not finish its answer in time")
+                    raise OmniFundTimeout("OmniFund did not finish its answer in time")
                 self._sock.settimeout(min(self._read_timeout, left))
                 reading.feed(self._sock.recv(READ_BYTES))
         except TimeoutError:
-            raise OmniFundTooSlow("OmniFund did not answer in time") from None
+            raise OmniFundTimeout("OmniFund did not answer in time") from None
         except OSError:
             if reading.status:
-                raise OmniFundNonsense("OmniFund's answer was cut short") from None
+                raise InvalidResponse("OmniFund's answer was cut short") from None
             raise OmniFundUnavailable("OmniFund closed the connection") from None
         return reading
 

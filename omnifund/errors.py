@@ -14,10 +14,10 @@
     ├── RecordNotFound          the API knows no such record (API 404)
     ├── Unavailable             try later; ``retry_after`` says when
     │   ├── OmniFundUnavailable OmniFund cannot be reached or says that it cannot answer now
-    │   ├── OmniFundTooSlow     OmniFund did not answer in time; what it did is unknown
+    │   ├── OmniFundTimeout     OmniFund did not answer in time; what it did is unknown
     │   ├── RefreshBusy         another request is refreshing this token and takes long
     │   └── StoreUnavailable    Redis cannot be reached, which says nothing about the session
-    └── OmniFundNonsense        OmniFund's answer cannot be understood
+    └── InvalidResponse        OmniFund's answer cannot be understood
 
 Each has a ``status``: the HTTP status of a page that explains it (RFC 9110 §15).
 
@@ -121,7 +121,7 @@ class OmniFundUnavailable(Unavailable):
         super().__init__(message, retry_after=retry_after)
 
 
-class OmniFundTooSlow(Unavailable):
+class OmniFundTimeout(Unavailable):
     """A time-out after the request was sent: OmniFund may or may not have acted on it."""
 
     status = 504
@@ -135,7 +135,7 @@ class StoreUnavailable(Unavailable):
     """Redis refuses, is silent, or has failed over: "the store failed", not "no session"."""
 
 
-class OmniFundNonsense(OmniFundError):
+class InvalidResponse(OmniFundError):
     """An answer that no OAuth server or API should give: wrong type, wrong shape, cut short."""
 
     status = 502

@@ -27,8 +27,8 @@ from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
     OmniFundError,
-    OmniFundNonsense,
-    OmniFundTooSlow,
+    InvalidResponse,
+    OmniFundTimeout,
     OmniFundUnavailable,
 )
 from omnifund.events import Event, Observer, ignore
@@ -135,7 +135,7 @@ class Gateway:
         except OmniFundError as error:
             trace.failed(error)
             note(type(error).__name__)
-            if isinstance(error, OmniFundTooSlow) or getattr(error, "sent", False):
+            if isinstance(error, OmniFundTimeout) or getattr(error, "sent", False):
                 self._observe(Event.TOKEN_AMBIGUOUS, grant=grant_type)
             raise
         note("granted")
@@ -152,7 +152,7 @@ class Gateway:
             raise _refusal(error.error) from None
         except (AuthlibBaseError, TypeError, ValueError):
             # `from None`: texts of the library may quote the request, secrets included.
-            raise OmniFundNonsense("OmniFund's token answer cannot be understood") from None
+            raise InvalidResponse("OmniFund's token answer cannot be understood") from None
         return payload
 
     def _client(self) -> OAuth2Client:
@@ -176,7 +176,7 @@ def _refusal(error: object) -> OmniFundError:
         return ClientMisconfigured(code)
     if code in ("temporarily_unavailable", "server_error"):
         return OmniFundUnavailable("OmniFund says that it cannot answer now")
-    return OmniFundNonsense("OmniFund refused for a reason that this app does not know")
+    return InvalidResponse("OmniFund refused for a reason that this app does not know")
 
 
 class _Session:

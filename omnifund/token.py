@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from omnifund import trace
-from omnifund.errors import OmniFundNonsense
+from omnifund.errors import InvalidResponse
 from omnifund.trace import Check
 
 DEFAULT_LIFETIME: Final = 300
@@ -68,13 +68,13 @@ class Token:
         """Check a successful answer of the token endpoint (RFC 6749 §5.1).
 
         ``now``: Unix seconds. ``previous``: the token that was refreshed, if any.
-        Raises ``OmniFundNonsense`` when the answer grants nothing that can be used.
+        Raises ``InvalidResponse`` when the answer grants nothing that can be used.
         """
         token_type = payload.get("token_type")
         # RFC 6749 §7.1: a client must not use a token of a type that it does not understand;
         # §5.1: the type's name is case insensitive.
         if not isinstance(token_type, str) or token_type.lower() != "bearer":
-            raise OmniFundNonsense("the token answer has no token_type that this app understands")
+            raise InvalidResponse("the token answer has no token_type that this app understands")
         trace.checked(Check.TOKEN_TYPE)
         access_token = _secret(payload.get("access_token"), "access_token")
         trace.checked(Check.ACCESS_TOKEN)
@@ -120,7 +120,7 @@ def _secret(value: object, name: str) -> str:
         and _VSCHARS.fullmatch(value) is not None
     ):
         return value
-    raise OmniFundNonsense(f"the token answer has no usable {name}")
+    raise InvalidResponse(f"the token answer has no usable {name}")
 
 
 def _lifetime(value: object) -> int:
@@ -131,7 +131,7 @@ def _lifetime(value: object) -> int:
         value = int(value)
     # bool is an int in Python, but `true` is no number of seconds.
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise OmniFundNonsense("the token answer's expires_in is not a number of seconds")
+        raise InvalidResponse("the token answer's expires_in is not a number of seconds")
     trace.checked(Check.EXPIRY)
     return int(max(0, min(value, MAX_LIFETIME)))
 
@@ -142,6 +142,6 @@ def _scope(value: object, assumed: str | None) -> str | None:
         trace.checked(Check.SCOPE)
         return assumed
     if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
-        raise OmniFundNonsense("the token answer's scope is not a text")
+        raise InvalidResponse("the token answer's scope is not a text")
     trace.checked(Check.SCOPE)
     return value or assumed

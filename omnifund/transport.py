@@ -118,7 +118,7 @@ class Transport:
         accepted, before and after decompression.
 
         Raises ``OmniFundUnavailable`` (its ``sent`` tells whether the request may have arrived),
-        ``OmniFundTooSlow`` or ``OmniFundNonsense``, and ``ValueError`` for what cannot be sent.
+        ``OmniFundTimeout`` or ``InvalidResponse``, and ``ValueError`` for what cannot be sent.
         Only a refused connection is tried again, once: nothing has been sent then.
         """
         started = time.monotonic()

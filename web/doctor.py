@@ -39,8 +39,8 @@ _WORDS: Final[dict[type[OmniFundError], str]] = {
     errors.GrantRejected: "OmniFund does not accept these credentials.",
     errors.ClientMisconfigured: "OmniFund does not accept this client; the doctor says more.",
     errors.OmniFundUnavailable: "OmniFund cannot be reached right now.",
-    errors.OmniFundTooSlow: "OmniFund took too long to answer.",
-    errors.OmniFundNonsense: "OmniFund's answer could not be understood.",
+    errors.OmniFundTimeout: "OmniFund took too long to answer.",
+    errors.InvalidResponse: "OmniFund's answer could not be understood.",
 }
 
 

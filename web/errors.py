@@ -110,7 +110,7 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         OMNIFUND,
         "Wait a moment, then try again.",
     ),
-    errors.OmniFundTooSlow: Problem(
+    errors.OmniFundTimeout: Problem(
         "OmniFund took too long to answer",
         "Whether it did what it was asked for is not known, so it was not asked a second time.",
         OMNIFUND,
@@ -129,7 +129,7 @@ PROBLEMS: Final[dict[type[errors.OmniFundError], Problem]] = {
         APP,
         "Wait a moment, then try again.",
     ),
-    errors.OmniFundNonsense: Problem(
+    errors.InvalidResponse: Problem(
         "OmniFund's answer could not be read",
         "It sent something that this app does not understand, so this app believed none of it.",
         OMNIFUND,

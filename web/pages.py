@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund.errors import ClientMisconfigured, OmniFundNonsense, Unavailable
+from omnifund.errors import ClientMisconfigured, InvalidResponse, Unavailable
 from omnifund.token import Token
 from web import notices, visitor
 from web.integration import integration
@@ -39,7 +39,7 @@ def dashboard(connection: Connection) -> str:
     parts = integration()
     try:
         record = parts.access.bearer(connection.handle, connection.record)
-    except (Unavailable, OmniFundNonsense, ClientMisconfigured):
+    except (Unavailable, InvalidResponse, ClientMisconfigured):
         # This page is about the connection; it can say that the token has expired.
         record = connection.record
     return render_template("dashboard.html", connection=_connection_view(connection, record.token))

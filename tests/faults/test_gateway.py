@@ -15,8 +15,8 @@ from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
     OmniFundError,
-    OmniFundNonsense,
-    OmniFundTooSlow,
+    InvalidResponse,
+    OmniFundTimeout,
     OmniFundUnavailable,
 )
 from omnifund.events import Event
@@ -110,7 +110,7 @@ def test_no_misbehaviour_is_taken_for_a_token_and_each_is_asked_for_once(
     provider.on("POST", TOKEN, answer)
     with pytest.raises(OmniFundError) as caught:
         gateway(provider, read_timeout=2.0).redeem(code())
-    expected = OmniFundUnavailable if name.endswith("without an answer") else OmniFundNonsense
+    expected = OmniFundUnavailable if name.endswith("without an answer") else InvalidResponse
     assert type(caught.value) is expected, name
     assert len(provider.received(TOKEN)) == 1
     shown = f"{caught.value!r} {caught.value.__cause__!r}"
@@ -124,7 +124,7 @@ def test_a_token_with_another_status_than_200_is_refused(
 ) -> None:
     """C7"""
     provider.on("POST", TOKEN, kit.json_answer(GOOD, status))
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         gateway(provider).redeem(code())
 
 
@@ -169,7 +169,7 @@ def test_a_time_out_after_sending_is_ambiguous_and_never_sent_again(
     """C3"""
     noted = Noted()
     provider.on("POST", TOKEN, kit.slow(kit.json_answer(GOOD), 30))
-    with pytest.raises(OmniFundTooSlow):
+    with pytest.raises(OmniFundTimeout):
         gateway(provider, noted, read_timeout=0.3).redeem(code())
     assert len(provider.received(TOKEN)) == 1
     assert Event.TOKEN_AMBIGUOUS in noted.events
@@ -187,9 +187,9 @@ def test_a_time_out_after_sending_is_ambiguous_and_never_sent_again(
         ("invalid_scope", 400, ClientMisconfigured),
         ("redirect_uri_mismatch", 400, ClientMisconfigured),
         ("temporarily_unavailable", 400, OmniFundUnavailable),
-        ("something_else", 400, OmniFundNonsense),
-        ("<b>", 400, OmniFundNonsense),
-        ("", 400, OmniFundNonsense),
+        ("something_else", 400, InvalidResponse),
+        ("<b>", 400, InvalidResponse),
+        ("", 400, InvalidResponse),
     ],
 )
 def test_each_error_code_means_one_thing(
@@ -234,7 +234,7 @@ def test_a_token_that_cannot_be_used_is_refused_on_receipt(
 ) -> None:
     """C10, C11, C12"""
     provider.on("POST", TOKEN, kit.json_answer({**GOOD, **change}))
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         gateway(provider).redeem(code())
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnifund.connection import MAX_HEAD_BYTES, Reading, compose
-from omnifund.errors import OmniFundNonsense
+from omnifund.errors import InvalidResponse
 
 LIMIT = 1000
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -92,7 +92,7 @@ def test_headers_have_one_name_however_they_are_written() -> None:
 )
 def test_what_one_reader_may_understand_so_and_the_next_otherwise_is_nonsense(rest: bytes) -> None:
     """C6, D6: RFC 9112 §11.1, §11.2."""
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         read(OK + rest)
 
 
@@ -108,21 +108,21 @@ def test_what_one_reader_may_understand_so_and_the_next_otherwise_is_nonsense(re
 )
 def test_nothing_of_an_answer_can_be_without_end(wire: bytes) -> None:
     """C4"""
-    with pytest.raises(OmniFundNonsense, match="too large"):
+    with pytest.raises(InvalidResponse, match="too large"):
         read(wire, piece=4096)
 
 
 def test_no_answer_at_all_is_told_apart_from_half_of_one() -> None:
     with pytest.raises(ConnectionResetError):
         Reading(LIMIT).feed(b"")
-    with pytest.raises(OmniFundNonsense, match="cut short"):
+    with pytest.raises(InvalidResponse, match="cut short"):
         read(b"HTTP/1.1 20")
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_whatever_comes_is_an_answer_or_nonsense(junk: bytes, piece: int) -> None:
     """C6"""
-    with contextlib.suppress(OmniFundNonsense):
+    with contextlib.suppress(InvalidResponse):
         assert read(OK + junk, piece=piece).is_complete
 
 

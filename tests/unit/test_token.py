@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnifund.errors import OmniFundNonsense
+from omnifund.errors import InvalidResponse
 from omnifund.token import MAX_LIFETIME, Token
 
 NOW = 1_800_000_000
@@ -49,7 +49,7 @@ def test_the_token_types_case_does_not_matter(token_type: str) -> None:
 @pytest.mark.parametrize("token_type", [None, "mac", "", 1, ["bearer"], {}, True])
 def test_an_unknown_token_type_is_refused(token_type: object) -> None:
     """C10"""
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response({**ANSWER, "token_type": token_type}, now=NOW)
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_token_type_is_refused(token_type: object) -> None:
 )
 def test_an_unusable_access_token_is_refused_on_receipt(access_token: object) -> None:
     """C10"""
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response({**ANSWER, "access_token": access_token}, now=NOW)
 
 
@@ -67,7 +67,7 @@ def test_an_unusable_access_token_is_refused_on_receipt(access_token: object) ->
 def test_a_missing_field_is_refused(name: str) -> None:
     """C10"""
     answer = {key: value for key, value in ANSWER.items() if key != name}
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response(answer, now=NOW)
 
 
@@ -96,7 +96,7 @@ def test_lifetimes_are_read_in_whole_seconds(expires_in: object, lifetime: int) 
 )
 def test_a_lifetime_that_is_no_number_is_refused(expires_in: object) -> None:
     """C11"""
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response({**ANSWER, "expires_in": expires_in}, now=NOW)
 
 
@@ -113,7 +113,7 @@ def test_a_scope_that_is_not_named_is_the_one_asked_for(answered: object, stored
 @pytest.mark.parametrize("scope", [["read"], 1, {}, "a\nb", "x" * 5000])
 def test_a_scope_that_is_no_text_is_refused(scope: object) -> None:
     """C12"""
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response({**ANSWER, "scope": scope}, now=NOW)
 
 
@@ -133,7 +133,7 @@ def test_a_rotated_refresh_token_replaces_the_old_one() -> None:
 
 @pytest.mark.parametrize("refresh_token", [7, [], {}, "a b", True])
 def test_an_unusable_refresh_token_is_refused(refresh_token: object) -> None:
-    with pytest.raises(OmniFundNonsense):
+    with pytest.raises(InvalidResponse):
         Token.from_response({**ANSWER, "refresh_token": refresh_token}, now=NOW)
 
 
@@ -180,7 +180,7 @@ def test_any_json_object_is_a_usable_token_or_refused(answer: dict[str, Any]) ->
     """C10, C11, C12"""
     try:
         token = Token.from_response({"token_type": "bearer", **answer}, now=NOW)
-    except OmniFundNonsense:
+    except InvalidResponse:
         return
     printable = set(string.printable) - set(string.whitespace)
     assert token.access_token
