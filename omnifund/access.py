@@ -18,8 +18,8 @@ from omnifund import trace
 from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
-    OmniFundError,
     InvalidResponse,
+    OmniFundError,
     OmniFundUnavailable,
     RefreshBusy,
     SignInRequired,

@@ -16,10 +16,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from omnifund import trace
 from omnifund.access import Access
-from omnifund.answers import raise_if_unavailable, read_json_object
 from omnifund.errors import AccessForbidden, InvalidResponse, RecordNotFound
+from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object
 from omnifund.trace import Check
-from omnifund.transport import Answer, Transport
 from omnifund.vault import Record
 
 MAX_API_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -82,7 +81,9 @@ class Page(Generic[Item]):
 class Api:
     """OmniFund's REST API on behalf of whoever owns a handle."""
 
-    def __init__(self, transport: Transport, access: Access, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, transport: HTTPClient, access: Access, *, clock: Callable[[], float]
+    ) -> None:
         self._transport = transport
         self._access = access
         self._clock = clock
@@ -127,7 +128,7 @@ class Api:
             answer = self._send(target, self._access.renew(handle, record))
         return _payload(answer, now=self._clock())
 
-    def _send(self, target: str, record: Record) -> Answer:
+    def _send(self, target: str, record: Record) -> Response:
         trace.checked(Check.OWN_ORIGIN, of_next=True)
         # "Bearer" whatever token_type's spelling was: OmniFund's server compares case sensitively.
         return self._transport.send(
@@ -141,7 +142,7 @@ class Api:
         )
 
 
-def _payload(answer: Answer, *, now: float) -> Mapping[str, Any]:
+def _payload(answer: Response, *, now: float) -> Mapping[str, Any]:
     raise_if_unavailable(answer, now=now)
     if answer.status == 403:
         raise AccessForbidden("OmniFund's API answered 403")

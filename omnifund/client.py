@@ -21,10 +21,10 @@ from omnifund.callback import Query, read, state_of
 from omnifund.errors import AttemptInvalid
 from omnifund.events import Event, Observer, ignore
 from omnifund.gateway import Gateway
+from omnifund.http import HTTPClient
 from omnifund.sealing import Keyring, fingerprint
 from omnifund.store import Command, RedisClient, Store
 from omnifund.token import Token
-from omnifund.transport import Transport
 from omnifund.vault import Vault
 
 SIGN_IN_SECONDS: Final = 12 * 3600
@@ -74,7 +74,7 @@ class OmniFund:
     keyring: Keyring
     store: Store
     attempts: Attempts
-    transport: Transport
+    transport: HTTPClient
     gateway: Gateway
     vault: Vault
     access: Access
@@ -116,7 +116,7 @@ class OmniFund:
         secure_cookies = redirect_uri.startswith("https://")
         keyring = Keyring(secret_keys)
         store = Store(redis, observe, time_round_trip=time_redis)
-        transport = Transport(
+        transport = HTTPClient(
             base_url,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,

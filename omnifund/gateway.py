@@ -1,13 +1,14 @@
 """The conversation with OmniFund's OAuth endpoints, through Authlib. Nothing else imports Authlib.
 
 Authlib builds the authorization URL and the token requests, authenticates the client and reads the
-error answers; the HTTP below it is ``Transport``'s, and what comes back is checked before Authlib
+error answers; the HTTP below it is ``HTTPClient``'s, and what comes back is checked before Authlib
 sees it, because Authlib takes ``{}`` or ``{"message": …}`` for a token. Nothing of Authlib,
-httptools or json escapes from here.
+httpcore2 or json escapes from here.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,24 +21,24 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 
 from omnifund import trace
-from omnifund.answers import read_token_answer, short_code
 from omnifund.attempts import Attempt
 from omnifund.callback import AuthorizationCode
 from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
-    OmniFundError,
     InvalidResponse,
+    OmniFundError,
     OmniFundTimeout,
     OmniFundUnavailable,
 )
 from omnifund.events import Event, Observer, ignore
+from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object
 from omnifund.token import Token
 from omnifund.trace import Check
-from omnifund.transport import Transport
 
 TOKEN_PATH: Final = "/oauth/v2/token"
 MAX_TOKEN_ANSWER_BYTES: Final = 64 * 1024
+_SHORT_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _MISCONFIGURED: Final = frozenset(
     {
@@ -56,7 +57,7 @@ class Gateway:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: HTTPClient,
         *,
         client_id: str,
         client_secret: str,
@@ -167,6 +168,27 @@ class Gateway:
         )
 
 
+def read_token_answer(answer: Response, *, now: float) -> Mapping[str, Any]:
+    """Return the JSON object of a token endpoint's answer (RFC 6749 §5.1, §5.2).
+
+    It is either a success with status 200, or an error with a status of 4xx and a string `error`.
+    Raises ``OmniFundUnavailable`` for 429 and 5xx, ``InvalidResponse`` for everything else.
+    """
+    raise_if_unavailable(answer, now=now)
+    payload = read_json_object(answer)
+    granted = answer.status == 200 and "error" not in payload
+    refused = 400 <= answer.status < 500 and isinstance(payload.get("error"), str)
+    if granted or refused:
+        trace.checked(Check.STATUS)
+        return payload
+    raise InvalidResponse("OmniFund's token answer fits neither success nor refusal")
+
+
+def short_code(value: object) -> str | None:
+    """Return an error code if it is fit to be shown or logged, else ``None``."""
+    return value if isinstance(value, str) and _SHORT_CODE.fullmatch(value) else None
+
+
 def _refusal(error: object) -> OmniFundError:
     """Name an error answer of the token endpoint (RFC 6749 §5.2)."""
     code = short_code(error)
@@ -182,7 +204,7 @@ def _refusal(error: object) -> OmniFundError:
 class _Session:
     """What Authlib takes for an HTTP session: it sends to the token endpoint, and to it alone."""
 
-    def __init__(self, transport: Transport, url: str, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: HTTPClient, url: str, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._url = url
         self._clock = clock

@@ -26,7 +26,7 @@ MAX_EXCHANGES: Final = 8
 MAX_FRAMES: Final = 4
 
 # Code that only passes things on explains nothing.
-_SILENT: Final = frozenset({"omnifund/connection.py", "omnifund/trace.py", "omnifund/transport.py"})
+_SILENT: Final = frozenset({"omnifund/http.py", "omnifund/trace.py"})
 
 
 class Check(Enum):

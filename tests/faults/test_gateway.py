@@ -14,15 +14,15 @@ from omnifund.callback import AuthorizationCode
 from omnifund.errors import (
     ClientMisconfigured,
     GrantRejected,
-    OmniFundError,
     InvalidResponse,
+    OmniFundError,
     OmniFundTimeout,
     OmniFundUnavailable,
 )
 from omnifund.events import Event
 from omnifund.gateway import Gateway
+from omnifund.http import HTTPClient
 from omnifund.token import Token
-from omnifund.transport import Transport
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider, every_misbehaviour
 
@@ -55,7 +55,7 @@ class Noted:
 
 def gateway(provider: ScriptedProvider, observe: Any = None, **times: float) -> Gateway:
     return Gateway(
-        Transport(provider.url, **times),  # type: ignore[arg-type]  # times only
+        HTTPClient(provider.url, **times),  # type: ignore[arg-type]  # times only
         client_id="3_client",
         client_secret=SECRET,
         redirect_uri="http://localhost:8000/callback",

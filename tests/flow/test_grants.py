@@ -11,8 +11,8 @@ from omnifund.attempts import Attempt
 from omnifund.callback import AuthorizationCode
 from omnifund.errors import ClientMisconfigured, GrantRejected, OmniFundError
 from omnifund.gateway import Gateway
+from omnifund.http import HTTPClient
 from omnifund.token import Token
-from omnifund.transport import Transport
 from tests.local_omnifund.visitor import Visitor, form_to
 from tests.support.stack import Stack, query_of
 
@@ -31,7 +31,7 @@ def gateway(
     """The app's gateway, with other credentials or another redirect URI where a test says so."""
     settings = stack.settings
     return Gateway(
-        Transport(stack.omnifund_url),
+        HTTPClient(stack.omnifund_url),
         client_id=client_id or settings.omnifund_client_id,
         client_secret=client_secret or settings.omnifund_client_secret.get_secret_value(),
         redirect_uri=redirect_uri or settings.omnifund_redirect_uri,
