@@ -9,11 +9,10 @@ from typing import Final
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.provider import new_token
-from omnifund.answers import read_token_answer
-from omnifund.connection import Reading
 from omnifund.encryption import Cipher, fingerprint
+from omnifund.http import Response
+from omnifund.oauth import require_consistent_status
 from omnifund.token import Token
-from omnifund.transport import Answer
 from web.logging import _redact
 from web.pages import masked
 
@@ -44,20 +43,9 @@ def test_fingerprint_a_session_id(benchmark: BenchmarkFixture) -> None:
     assert len(benchmark(fingerprint, _SECRET)) == 22
 
 
-def test_take_an_http_answer_apart(benchmark: BenchmarkFixture) -> None:
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/json\r\nContent-Length: {len(_RECORD)}\r\n\r\n"
-
-    def read() -> bytes:
-        reading = Reading(64 * 1024)
-        reading.feed(head.encode() + _RECORD)
-        return reading.body
-
-    assert benchmark(read) == _RECORD
-
-
-def test_read_a_token_answer(benchmark: BenchmarkFixture) -> None:
-    answer = Answer(200, {"Content-Type": "application/json"}, _RECORD, 0.1)
-    assert benchmark(read_token_answer, answer, now=0) == _PAYLOAD
+def test_validate_a_token_response(benchmark: BenchmarkFixture) -> None:
+    response = Response(200, {"Content-Type": "application/json"}, _RECORD)
+    assert benchmark(require_consistent_status, response) == _PAYLOAD
 
 
 def test_make_a_token(benchmark: BenchmarkFixture) -> None:
