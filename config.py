@@ -27,7 +27,7 @@ from pydantic import (
     field_validator,
 )
 
-from omnifund.redis_client import connect
+from redis_url import connect
 
 BASE_URLS: Final = {
     "sandbox": "https://sandbox.gotobilling.com",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import redis
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -21,7 +22,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from omnifund.client import OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
-from omnifund.redis_client import connect
+from omnifund.redis_client import OPTIONS
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -35,7 +36,7 @@ PAGE = """<!doctype html>
 """
 
 omnifund = OmniFund(
-    connect(os.environ["REDIS_URL"]),
+    redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
     client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],

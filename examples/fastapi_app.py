@@ -10,16 +10,17 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import redis
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.middleware.sessions import SessionMiddleware
 
 from omnifund.client import SIGN_IN_SECONDS, OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
-from omnifund.redis_client import connect
+from omnifund.redis_client import OPTIONS
 
 omnifund = OmniFund(
-    connect(os.environ["REDIS_URL"]),
+    redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
     client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],

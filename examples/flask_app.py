@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 
+import redis
 from flask import Flask, redirect, render_template_string, request, session
 from flask_wtf import CSRFProtect
 from werkzeug.wrappers import Response
 
 from omnifund.client import OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
-from omnifund.redis_client import connect
+from omnifund.redis_client import OPTIONS
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -30,7 +31,7 @@ PAGE = """<!doctype html>
 """
 
 omnifund = OmniFund(
-    connect(os.environ["REDIS_URL"]),
+    redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
     client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],

@@ -1,20 +1,14 @@
-"""Redis: ``connect`` makes a client from ``REDIS_URL``, ``RedisStore`` sends commands with it."""
+"""Redis through redis-py: commands in, results out, one kind of failure."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import unquote
 
-from redis import Redis, RedisCluster, Sentinel, exceptions
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
@@ -24,8 +18,19 @@ from omnifund.events import Event, OnEvent, ignore
 Command = tuple[str | bytes | int, ...]
 """A Redis command, for example ``("GET", "key")``."""
 
+# For connecting and for one response. Twice this is less than the 2 s that a page may take.
 TIMEOUT_SECONDS: Final = 0.8
-"""For connecting and for one response. Twice this is less than the 2 s a page may take."""
+
+OPTIONS: Final[dict[str, Any]] = {
+    "socket_timeout": TIMEOUT_SECONDS,
+    "socket_connect_timeout": TIMEOUT_SECONDS,
+    "max_connections": 10_000,  # One for each thread, however many there are.
+    # RedisStore tries again, not the client. Whatever fails, the connection is closed, so that a
+    # late response is never taken for that of the next command.
+    "retry": Retry(NoBackoff(), 0, supported_errors=(BaseException,)),  # type: ignore[arg-type]  # wider than annotated
+    "protocol": 2,
+}
+"""Arguments of redis-py's clients that ``RedisStore`` relies on."""
 
 _FAILURES: Final[tuple[tuple[Any, str], ...]] = (
     (exceptions.AuthenticationError, "Redis refused the username or the password"),
@@ -37,8 +42,14 @@ _FAILURES: Final[tuple[tuple[Any, str], ...]] = (
     ((exceptions.TimeoutError, TimeoutError), "Redis did not respond in time"),
     (Exception, "Redis is unreachable"),
 )
-_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "GETDEL": None, "LRANGE": []}
-"""What a read returns when there is no such key."""
+# What a read returns when there is no such key.
+_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "LRANGE": []}
+
+
+class RedisClient(Protocol):
+    """What is needed of redis-py's clients: stand-alone, Sentinel's, and Cluster's have it."""
+
+    def pipeline(self, transaction: bool = ...) -> Any: ...
 
 
 class RedisStore:
@@ -53,7 +64,7 @@ class RedisStore:
         *,
         time_round_trip: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """``client``: from ``connect``. ``time_round_trip`` gets the seconds of each round trip."""
+        """``client``: made with ``OPTIONS``. ``time_round_trip`` gets each round trip's seconds."""
         self._client = client
         self._on_event = on_event
         self._time_round_trip = time_round_trip
@@ -115,33 +126,7 @@ class RedisStore:
         return StoreUnavailable(next(text for kind, text in _FAILURES if isinstance(error, kind)))
 
 
-def missing_rights(store: RedisStore) -> list[str]:
-    """Return the names of the commands that the app needs and Redis does not permit.
-
-    Raises ``StoreUnavailable`` when Redis fails otherwise.
-    """
-    key = "omnifund:rights"
-    needed: list[Command] = [
-        ("SET", key, 1, "EX", 10),
-        ("SET", key, 1, "XX", "KEEPTTL"),
-        ("GET", key),
-        ("GETEX", key, "EX", 10),
-        ("PTTL", key),
-        ("EVAL", "return redis.call('GET', KEYS[1])", 1, key),
-        ("DEL", key),
-    ]
-    missing = set()
-    for (name, *_), result in zip(needed, store.attempt(*needed), strict=True):
-        if isinstance(result, exceptions.NoPermissionError) or "unknown command" in str(result):
-            missing.add(str(name))
-        elif isinstance(result, Exception):
-            raise store.unavailable(result) from result
-    return sorted(missing)
-
-
-def _run(client: Any, commands: tuple[Command, ...]) -> list[Any]:
-    if isinstance(client, _Cluster):
-        return client.run(commands)
+def _run(client: RedisClient, commands: tuple[Command, ...]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
@@ -150,153 +135,3 @@ def _run(client: Any, commands: tuple[Command, ...]) -> list[Any]:
         if isinstance(result, exceptions.ReadOnlyError):
             raise result
     return results
-
-
-class _Cluster:
-    """A Cluster's client, made with the first command, and a deadline for each round trip.
-
-    redis-py requests the layout as soon as the client is made. After a timeout it sends every
-    command again by itself, and requests the layout from one node after another.
-    """
-
-    def __init__(self, nodes: list[tuple[str, int]], options: dict[str, Any]) -> None:
-        def make() -> RedisCluster:
-            startup = [ClusterNode(host, port) for host, port in nodes]
-            return RedisCluster(startup_nodes=startup, **options | {"retry": Retry(NoBackoff(), 1)})
-
-        self._client = cache(make)
-        self._seconds = 1.2 * options["socket_timeout"]
-        self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="redis-cluster")
-
-    def run(self, commands: tuple[Command, ...]) -> list[Any]:
-        """Send the commands; raise ``TimeoutError`` at the deadline."""
-        future = self._threads.submit(lambda: _run(self._client(), commands))
-        try:
-            return future.result(self._seconds)
-        finally:
-            future.cancel()
-
-
-class _RedisClient(Protocol):
-    """What is needed of redis-py's clients."""
-
-    def pipeline(self, transaction: bool = ...) -> Any: ...
-
-
-RedisClient = _RedisClient | _Cluster
-
-
-# --- REDIS_URL ---------------------------------------------------------------------------------
-
-_URL: Final = re.compile(
-    r"(?:(rediss?)(?:\+(sentinel|cluster))?|unix)://(?:([^/?#]*)@)?([^/?#]*)([^?#]*)(?:\?([^#]*))?",
-    re.IGNORECASE,
-)
-_HOST: Final = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]+)\]|([\w-]{1,63}(?:\.[\w-]{1,63})*\.?))(?::0*([1-9][0-9]{0,4}))?",
-    re.ASCII,
-)
-# What follows the hosts: the name of a service or a path, and a database.
-_PATHS: Final = {
-    "": (r"()/?([0-9]{0,5})", "may end only with a database number"),
-    "unix": (r"(/.+)()", "must name the path of a Unix socket, after three slashes"),
-    "sentinel": (r"/([^/]+)/?([0-9]{0,5})", "must end in the name of the service: /service"),
-    "cluster": (r"()/?()", "must not name a database: Redis Cluster has none"),
-}
-# What the query may set: its form, and what redis-py takes.
-_Options = dict[str, tuple[str, Callable[[str], Any]]]
-_SECONDS: Final = (r"(?=.*[1-9])[0-9]{1,2}(?:\.[0-9]{1,3})?", float)
-_OPTIONS: Final[_Options] = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
-_DATABASE: Final[_Options] = {"db": (r"[0-9]{1,5}", int)}
-_SENTINEL: Final[_Options] = {f"sentinel_{name}": (".+", str) for name in ("username", "password")}
-_TLS: Final[_Options] = {
-    "ssl_ca_certs": (r".+", str),
-    "ssl_certfile": (r".+", str),
-    "ssl_keyfile": (r".+", str),
-    "ssl_cert_reqs": (r"none|required", str),
-    "ssl_check_hostname": (r"true|false", "true".__eq__),
-}
-
-
-def connect(url: str) -> RedisClient:
-    """Return a client for a URL of docs/deploying.md's table. It connects when it is first used.
-
-    Raises ``ValueError`` for any other. Its text repeats no part of the URL, which may hold a
-    password.
-    """
-    decoded = unquote(url)
-    is_text = decoded.isprintable() and " " not in url and "\ufffd" not in decoded
-    match = _URL.fullmatch(url) if is_text else None
-    if match is None:
-        raise ValueError(
-            "must start with redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, "
-            "or rediss+cluster and ://; in a password, write # as %23, / as %2F, and ? as %3F"
-        )
-    scheme, kind, user, hosts, path, query = (part or "" for part in match.groups())
-    kind, is_secure = kind.lower() if scheme else "unix", scheme.lower() == "rediss"
-    pattern, problem = _PATHS[kind]
-    place = re.fullmatch(pattern, unquote(hosts + path if kind == "unix" else path))
-    if place is None:
-        raise ValueError(problem)
-    options: dict[str, Any] = {
-        "socket_timeout": TIMEOUT_SECONDS,
-        "socket_connect_timeout": TIMEOUT_SECONDS,
-        "ssl": is_secure,
-        "username": unquote(user.partition(":")[0]) or None,
-        "password": unquote(user.partition(":")[2]) or None,
-        # One for each thread, however many there are.
-        "max_connections": 10_000,
-        # RedisStore tries again, not the client. Whatever fails, the connection is closed, so that
-        # a late response is never taken for that of the next command.
-        "retry": Retry(NoBackoff(), 0, supported_errors=(BaseException,)),  # type: ignore[arg-type]  # wider than annotated
-        "protocol": 2,
-    }
-    if kind != "cluster":
-        options["db"] = int(place[2] or 0)
-    allowed = _OPTIONS | {"": _DATABASE, "unix": _DATABASE, "sentinel": _SENTINEL}.get(kind, {})
-    options |= _from_query(query, allowed | (_TLS if is_secure else {}))
-    if kind == "unix":
-        return Redis(unix_socket_path=place[1], **options)
-    nodes = [_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",")]
-    if kind == "sentinel":
-        return _sentinel(nodes, place[1], options)
-    if kind == "cluster":
-        return _Cluster(nodes, options)
-    if len(nodes) > 1:
-        raise ValueError("must name one host")
-    return Redis(host=nodes[0][0], port=nodes[0][1], **options)
-
-
-def _node(text: str, default_port: int) -> tuple[str, int]:
-    match = _HOST.fullmatch(text)
-    if match is None or int(match[3] or 1) > 65535:
-        raise ValueError("has an invalid host or port")
-    return match[1] or match[2], int(match[3] or default_port)
-
-
-def _from_query(query: str, allowed: _Options) -> dict[str, Any]:
-    options = {}
-    for name, _, text in (pair.partition("=") for pair in query.split("&") if pair):
-        if name not in allowed:
-            raise ValueError(f"may set only these in its query: {', '.join(allowed)}")
-        pattern, convert = allowed[name]
-        if not re.fullmatch(pattern, unquote(text)):
-            raise ValueError(f"has an invalid {name}")
-        options[name] = convert(unquote(text))
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        if name in options and not Path(options[name]).is_file():
-            raise ValueError(f"must name a readable file in {name}")
-    return options
-
-
-def _sentinel(nodes: list[tuple[str, int]], service: str, options: dict[str, Any]) -> Redis:
-    seconds = options["socket_timeout"] / len(nodes)  # All together as long as one Redis.
-    own = {
-        "username": options.pop("sentinel_username", None),
-        "password": options.pop("sentinel_password", None),
-        "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
-        "db": 0,
-    }
-    client: Redis = Sentinel(nodes, sentinel_kwargs=options | own).master_for(service, **options)
-    return client

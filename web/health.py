@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, jsonify
 from werkzeug.wrappers import Response
 
 from omnifund.errors import StoreUnavailable
+from omnifund.redis_client import Command, RedisStore
 from web.current import omnifund
 
 blueprint = Blueprint("health", __name__)
@@ -39,11 +40,38 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Return 200 when Redis takes a write, else 503 with the reason."""
+    """Return 200 when Redis does what the app needs, else 503 with the reason."""
     if _stopping[0]:
         return jsonify(status="unavailable", reason="this server is stopping"), 503
     try:
-        omnifund().store.execute(("SET", "omnifund:readyz", b"1", "EX", 10))
+        missing = missing_rights(omnifund().store)
     except StoreUnavailable as error:
         return jsonify(status="unavailable", reason=str(error)), 503
+    if missing:
+        reason = f"Redis does not permit {', '.join(missing)}"
+        return jsonify(status="unavailable", reason=reason), 503
     return jsonify(status="ready"), 200
+
+
+def missing_rights(store: RedisStore) -> list[str]:
+    """Return the names of the commands that the app needs and Redis does not permit.
+
+    One round trip, which writes. Raises ``StoreUnavailable`` when Redis fails otherwise.
+    """
+    key = "omnifund:rights"
+    needed: list[Command] = [
+        ("SET", key, 1, "EX", 10),
+        ("SET", key, 1, "XX", "KEEPTTL"),
+        ("GET", key),
+        ("GETEX", key, "EX", 10),
+        ("PTTL", key),
+        ("EVAL", "return redis.call('GET', KEYS[1])", 1, key),
+        ("DEL", key),
+    ]
+    missing = set()
+    for (name, *_), result in zip(needed, store.attempt(*needed), strict=True):
+        if type(result).__name__ == "NoPermissionError" or "unknown command" in str(result):
+            missing.add(str(name))
+        elif isinstance(result, Exception):
+            raise store.unavailable(result) from result
+    return sorted(missing)

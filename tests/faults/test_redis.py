@@ -18,12 +18,14 @@ import redis
 
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
-from omnifund.redis_client import Command, RedisStore, connect, missing_rights
+from omnifund.redis_client import Command, RedisStore
+from redis_url import connect
 from tests.faults.certificates import Certificates
 from tests.faults.network import TcpProxy
 from tests.support.processes import wait_until
 from tests.support.topologies import SERVICE, cluster, sentinel_set
 from tests.support.valkey import ValkeyServer
+from web import health
 
 
 def failure(store: RedisStore, *commands: Command) -> str:
@@ -320,7 +322,7 @@ def test_a_missing_right_is_named(valkey: ValkeyServer, rules: str, missing: lis
             "ACL", "SETUSER", "app", "reset", "on", ">pw", "~omnifund:*", *rules.split()
         )
     store = RedisStore(connect(f"redis://app:pw@127.0.0.1:{valkey.port}"))
-    assert missing_rights(store) == missing
+    assert health.missing_rights(store) == missing
     if "GETEX" in missing:
         assert failure(store, ("GETEX", "omnifund:k", "EX", 9)) == (
             "Redis does not permit a command that the app needs"
@@ -336,7 +338,7 @@ def test_keys_that_may_not_be_used_are_missing_rights(valkey: ValkeyServer) -> N
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", "~shop:*", "+@all")
     store = RedisStore(connect(f"redis://app:pw@127.0.0.1:{valkey.port}"))
-    assert {"SET", "GET", "GETEX"} <= set(missing_rights(store))
+    assert {"SET", "GET", "GETEX"} <= set(health.missing_rights(store))
 
 
 def test_a_full_redis_is_named_and_still_read() -> None:
@@ -348,7 +350,7 @@ def test_a_full_redis_is_named_and_still_read() -> None:
         assert failure(store, ("SET", "other", "v")) == "Redis is full"
         assert store.execute(("GET", "k")) == [b"v"]
         with pytest.raises(StoreUnavailable, match="full"):
-            missing_rights(store)
+            health.missing_rights(store)
 
 
 # --- TLS, Sentinel, Cluster ----------------------------------------------------------------------

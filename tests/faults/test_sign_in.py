@@ -12,7 +12,7 @@ import pytest
 import redis
 import requests
 
-from omnifund.authorization import PENDING_SECONDS, CLOCK_SKEW_SECONDS, WAIT_SECONDS
+from omnifund.authorization import CLOCK_SKEW_SECONDS, PENDING_SECONDS, WAIT_SECONDS
 from tests.faults import provider as kit
 from tests.support.processes import wait_until
 from tests.support.rig import Merchant, fleet, rig

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import redis
-
 from omnifund.trace import ROOT
+from web.recording import FAILED_SECONDS, MAX_COOKIE_CHARACTERS, MAX_RECORDINGS
+
 from tests.support.rig import Merchant, Rig, rig
 from tests.support.stack import PASSWORD, Person, Stack, query_of, running_stack
-from web.recording import FAILED_SECONDS, MAX_COOKIE_CHARACTERS, MAX_RECORDINGS
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
+from omnifund.trace import Check
+from web.failures import CARDS, Card
+from web.lab import proof_source
 from werkzeug.test import Client
 
 from app import create_app
 from omnifund import trace
-from omnifund.trace import Check
 from tests.support.rig import rig
 from tests.support.stack import Person, Stack, app_settings, forms, running_stack
-from web.failures import CARDS, Card
-from web.lab import proof_source
 
 
 @pytest.mark.parametrize("path", ["/lab", "/lab/five-tabs", "/lab/deny"])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import ConfigurationError, Settings
-from omnifund.redis_client import connect
+from redis_url import connect
 
 # Fixed, because it is part of a test's name.
 SECRET_KEY = "Zq7w0LxJ3vN8rT5yB2mK9pD4sF6hG1cA"

@@ -146,7 +146,7 @@ def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
             return requests.post(
                 f"{running.url}/token/refresh",
                 data={"csrf_token": token},
-                headers={"Cookie": f"omnifund_session={merchant.handle}"},
+                headers={"Cookie": f"omnifund_session={merchant.session_id}"},
                 allow_redirects=False,
                 timeout=30,
             )
@@ -164,7 +164,7 @@ def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
         # Another merchant, at the same address, is not affected.
         assert other.press("/token/refresh").status_code == 303
         log = running.server.log if running.server else ""
-    assert merchant.handle not in log
+    assert merchant.session_id not in log
 
 
 def test_what_redis_holds_for_limits_names_no_visitor_and_ends_soon(

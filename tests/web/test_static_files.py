@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Blueprint
 
-from omnifund.trace import ROOT
+from tests.support.servers import REPOSITORY as ROOT
 from tests.support.stack import Person, Stack
 
 IMMUTABLE = "public, max-age=31536000, immutable"

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from omnifund.errors import StoreUnavailable
-from omnifund.redis_client import RedisStore, connect
+from omnifund.redis_client import RedisStore
+from redis_url import connect
 from tests.support.processes import wait_until
 from tests.support.rig import rig
 from tests.support.topologies import cluster, sentinel_set
