@@ -202,20 +202,19 @@ def test_a_connection_ends_after_the_time_that_the_app_says(app: App, redis_url:
     assert 990 <= left <= 1000
 
 
-def test_what_the_host_stores_and_deletes_goes_into_the_same_round_trips(app: App) -> None:
-    """B12, K25"""
-    store = app.omnifund.store
-    store.execute(("SET", "old", "1"))
+def test_what_the_host_stores_goes_into_the_same_round_trip(app: App) -> None:
+    """K25: and the connection before is still there then."""
     first = app.sign_in()
 
     def also(connection_id: str) -> list[tuple[str, ...]]:
         assert app.omnifund.tokens.load(first) is not None
-        return [("SET", "new", connection_id)]
+        return [("SET", "beside", connection_id)]
 
     second = app.omnifund.handle_callback(
-        app.start(), app.browser.cookies, current=first, also=also, also_delete=[("DEL", "old")]
+        app.start(), app.browser.cookies, current=first, also=also
     )
-    assert store.execute(("GET", "new"), ("GET", "old")) == [second.connection_id.encode(), None]
+    assert app.omnifund.store.execute(("GET", "beside")) == [second.connection_id.encode()]
+    assert app.omnifund.tokens.load(first) is None
 
 
 class TestOwner:
