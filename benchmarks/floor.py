@@ -44,7 +44,7 @@ def create_app() -> Flask:
 
     for endpoint in (
         *("pages.landing", "pages.dashboard", "pages.customers", "pages.transactions"),
-        *("pages.refresh", "sign_in.logout"),
+        *("pages.refresh", "auth.logout"),
     ):
         app.add_url_rule(f"/{endpoint}", endpoint, healthz)
     page = _made_up_page()
@@ -68,12 +68,10 @@ def _made_up_page() -> dict[str, Any]:
     )
     return {
         "connection": connection,
-        "take_notice": lambda: None,
         "signed_in": True,
         "environment": "production",
         "omnifund_host": "localhost",
         "clock_ahead": None,
-        "lab_card": None,
         "navigation": [("pages.dashboard", "Dashboard"), ("pages.customers", "Customers")],
         "csrf_token": lambda: "csrf-token-of-a-session",
     }

@@ -64,7 +64,7 @@ def answers(costs: Costs, failed: dict[str, int], tried: int) -> list[Answer]:
         count("round_trips", LANDING, 0),
         count("handshakes", SIGN_IN, 0),
         count("handshakes", API_PAGE, 0),
-        Answer("Bytes of Redis for a session, all keys", costs.session_bytes.get("app"), 700),
+        Answer("Bytes of Redis for a session, all keys", costs.session_bytes.get("app"), 800),
         *(
             Answer(f"{at_once}: {name}", each, 0 if name == "app" else None)
             for name, each in failed.items()

@@ -170,7 +170,9 @@ def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
 
 def to_sign_in() -> BaseResponse:
     """Redirect to the sign-in, from which the visitor returns to the current page."""
-    here = request.full_path.rstrip("?") if request.method == "GET" else None
+    here = None
+    if request.method == "GET":
+        here = request.script_root + request.full_path.rstrip("?")
     was_here = _SIGNED_OUT in _session() or sessions.current().presented_id() is not None
     if was_here and request.headers.get("Sec-Fetch-Mode") == "navigate":
         # A page of this app comes first and says why. Browsers also apply form-action to the

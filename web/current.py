@@ -12,9 +12,10 @@ from config import Settings
 from omnifund.client import OmniFund
 from omnifund.events import OnEvent, ignore
 from omnifund.http import HTTPClient
-from omnifund.redis_client import RedisClient, connect
+from omnifund.redis_client import RedisClient
+from redis_url import connect
 
-# A sign-in that led back there would start or end another one.
+# A sign-in that led there would start or end another one.
 _NEVER_NEXT: Final = ("/login", "/logout", "/callback", "/token")
 
 
@@ -46,8 +47,8 @@ def from_settings(
         pkce=settings.pkce,
         leeway=settings.token_refresh_leeway,
         sign_in_seconds=min(settings.session_idle_seconds, settings.session_lifetime_seconds),
-        default_next="/dashboard",
-        never_next=_NEVER_NEXT,
+        default_next=f"{settings.mount_path}/dashboard",
+        never_next=[settings.mount_path + path for path in _NEVER_NEXT],
         clock=clock,
         on_event=on_event,
         time_redis=time_redis,

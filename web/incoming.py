@@ -58,6 +58,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     # Otherwise Werkzeug redirects //path to /path, on the host that the Host header names.
     app.url_map.merge_slashes = False
     app.before_request(_refuse)
+    if settings.mount_path:
+        app.wsgi_app = _mounted_below(app.wsgi_app, settings.mount_path)  # type: ignore[assignment,method-assign]  # as Flask documents it
     app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
     if settings.trusted_proxies:
         app.wsgi_app = _behind_proxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[assignment,method-assign]  # as above
@@ -133,7 +135,23 @@ def _refuse() -> None:
         abort(400)
 
 
-# --- proxies -------------------------------------------------------------------------------------
+# --- the path below which the app is mounted -----------------------------------------------------
+
+
+def _mounted_below(app: WSGIApplication, path: str) -> WSGIApplication:
+    """Return ``app`` below ``path``, whether a proxy in front strips that path or not."""
+
+    def mounted(environ: WSGIEnvironment, start_response: Any) -> Any:
+        wanted = environ.get("PATH_INFO", "")
+        if f"{wanted}/".startswith(f"{path}/"):
+            environ["PATH_INFO"] = wanted[len(path) :] or "/"
+        environ["SCRIPT_NAME"] = path
+        return app(environ, start_response)
+
+    return mounted
+
+
+# --- proxies -----------------------------------------------------------------------------------------
 
 
 def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:

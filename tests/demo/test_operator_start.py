@@ -103,7 +103,7 @@ def test_reading_the_configuration_again_keeps_the_counts_and_leaves_nothing_beh
             what="new workers",
         )
         merchant = running.merchant()
-        counted = 'endpoint="sign_in.callback",status="303"} 2.0'
+        counted = 'endpoint="auth.callback",status="303"} 2.0'
         assert counted in merchant.get("/metrics").text
         assert running.server.stop() == 0
     assert [path for path in tmp_path.iterdir() if path.name.startswith("omnifund-app")] == []

@@ -203,17 +203,17 @@ def test_a_connection_ends_after_the_time_that_the_app_says(app: App, redis_url:
 
 
 def test_what_the_host_stores_goes_into_the_same_round_trip(app: App) -> None:
-    """B12, K25: the old connection is still there then, and gone afterwards."""
+    """K25: and the connection before is still there then."""
     first = app.sign_in()
 
     def also(connection_id: str) -> list[tuple[str, ...]]:
         assert app.omnifund.tokens.load(first) is not None
-        return [("SET", "new", connection_id)]
+        return [("SET", "beside", connection_id)]
 
     second = app.omnifund.handle_callback(
         app.start(), app.browser.cookies, current=first, also=also
     )
-    assert app.omnifund.store.execute(("GET", "new")) == [second.connection_id.encode()]
+    assert app.omnifund.store.execute(("GET", "beside")) == [second.connection_id.encode()]
     assert app.omnifund.tokens.load(first) is None
 
 
