@@ -7,7 +7,6 @@ finds the queue full, or cannot be written, is lost; the request is not.
 from __future__ import annotations
 
 import atexit
-import io
 import logging
 import os
 import queue
@@ -15,6 +14,7 @@ import re
 import secrets
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Final
@@ -39,6 +39,22 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PROBES: Final = frozenset({"health.healthz", "health.readyz"})
 
 
+class _Writer(QueueListener):
+    """Writes lines to standard output, in a thread of its own.
+
+    By ``os.write``: what Python buffers fails once more when the process exits, and the lock of a
+    ``StreamHandler`` whose reader stands still would hold up the exit.
+    """
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        if (output := sys.__stdout__) is not None:
+            rest = f"{record.getMessage()}\n".encode(output.encoding, "backslashreplace")
+            with suppress(OSError):
+                while rest:
+                    rest = rest[os.write(1, rest) :]
+
+
 class LineQueue(QueueHandler):
     """Formats a record in the thread that logs it, and leaves the writing to another thread."""
 
@@ -52,7 +68,7 @@ class LineQueue(QueueHandler):
     def start(self) -> None:
         """Begin to write lines in this process."""
         self.queue: queue.Queue[Any] = queue.Queue(QUEUED_LINES)
-        QueueListener(self.queue, _standard_output()).start()
+        _Writer(self.queue).start()
 
     def flush(self) -> None:
         """Wait for the lines to be written, but not for a reader that stands still."""
@@ -62,17 +78,6 @@ class LineQueue(QueueHandler):
 
 
 _line_queue = cache(LineQueue)
-
-
-def _standard_output() -> logging.Handler:
-    if sys.__stdout__ is None:
-        return logging.NullHandler()
-    # Unbuffered: a line that a full disk has refused must not fail once more at the exit.
-    raw = io.FileIO(1, "w", closefd=False)
-    encoding = sys.__stdout__.encoding
-    return logging.StreamHandler(
-        io.TextIOWrapper(raw, encoding, "backslashreplace", write_through=True)
-    )
 
 
 def configure(settings: Settings) -> None:
@@ -106,7 +111,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [lines]
     root.setLevel(settings.log_level)
-    # Otherwise each line that cannot be written is reported on standard error.
+    # Otherwise each line that finds the queue full is reported on standard error.
     logging.raiseExceptions = False
     # Authlib logs the code verifier at DEBUG.
     logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))

@@ -247,9 +247,8 @@ def test_the_files_of_ended_workers_do_not_pile_up_and_their_counts_stay(
     redis_url: str, tmp_path: Path
 ) -> None:
     """K47: a worker that is replaced often, by itself and by a kill."""
-    with fleet(
-        redis_url, workers=2, temporary=str(tmp_path), arguments=("--max-requests", "10")
-    ) as running:
+    often = ("--max-requests", "10", "--max-requests-jitter", "0")
+    with fleet(redis_url, workers=2, temporary=str(tmp_path), arguments=often) as running:
         server = running.server
         assert server is not None
         landing = 'omnifund_http_responses_total{endpoint="pages.landing",status="200"}'
