@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from local_omnifund import api, authorize, errors, fault_pages, login, portal, sessions, token
 from local_omnifund.context import EXTENSION, Services
-from local_omnifund.data import Books
+from local_omnifund.data import Books, bank
 from local_omnifund.demo import Clients
 from local_omnifund.faults import Faults
 from local_omnifund.merchants import Merchants
@@ -73,6 +73,8 @@ def _init_templates(app: Flask, settings: Settings) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.globals["csrf_token"] = sessions.csrf_token
     app.jinja_env.globals["faults_on"] = settings.faults
+    app.jinja_env.globals["app_url"] = settings.app_url
+    app.jinja_env.filters["bank"] = bank
     app.jinja_env.filters["dollars"] = lambda amount: f"${float(amount):,.2f}"
     app.jinja_env.filters["day"] = lambda seconds: datetime.fromtimestamp(seconds, UTC).strftime(
         "%b %d, %Y"

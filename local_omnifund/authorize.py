@@ -1,4 +1,4 @@
-"""The authorize endpoint, /oauth/v2/auth: sign in, then Allow or Deny."""
+"""The authorization endpoint, /oauth/v2/auth: the login page, then the consent page."""
 
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode, urlsplit
@@ -11,7 +11,7 @@ from local_omnifund import sessions
 from local_omnifund.context import services
 from local_omnifund.fault_pages import remember_callback, scopes_of_request
 from local_omnifund.faults import AT_CONSENT
-from local_omnifund.login import ask_to_sign_in
+from local_omnifund.login import redirect_to_login
 from local_omnifund.merchants import Merchant
 from local_omnifund.models import Client
 from local_omnifund.oauth import JSON_HEADERS, OmniFundRequest
@@ -28,12 +28,13 @@ FORM_PARAMETERS = (
     "code_challenge",
     "code_challenge_method",
 )
+CSRF_FIELD = "_token"
 
 blueprint = Blueprint("authorize", __name__)
 
 
 class RedirectUriMismatch(HTTPException):
-    """A redirect URI that is missing or not the client's. Shown to the visitor, never followed."""
+    """A missing or unregistered redirect URI: shown to the merchant, never followed."""
 
     code = 400
     error = "redirect_uri_mismatch"
@@ -41,35 +42,52 @@ class RedirectUriMismatch(HTTPException):
 
 @blueprint.route("/oauth/v2/auth", methods=["GET", "POST"])
 def authorize() -> Response | str:
-    """Ask the merchant, and send the answer to the client's redirect URI."""
-    form_was_sent = any(name.startswith(f"{FORM}[") for name in request.form)
-    parameters = _form_parameters() if form_was_sent else last_values(request.args.lists())
+    """Show the consent page; once it is submitted, redirect to the client's redirect URI."""
+    # Opened first: OmniFund sends its session's cache headers with errors as well.
+    sessions.current()
+    fields = _form_fields()
+    parameters = _form_parameters(fields) if fields else last_values(request.args.lists())
     client = _require_client(parameters)
     _require_redirect_uri(client, parameters)
     merchant = sessions.signed_in_merchant()
     if merchant is None:
-        return ask_to_sign_in(f"{request.path}?{_query(parameters)}")
-    if not form_was_sent or not sessions.csrf_token_is_valid(request.form.get(f"{FORM}[_token]")):
+        return redirect_to_login(f"{request.path}?{_query(parameters)}")
+    if not _form_is_valid(fields):
         return _consent_page(client, merchant, parameters)
-    # Only the presence of "accepted" counts; everything else is Deny.
-    allowed = f"{FORM}[accepted]" in request.form
     oauth_request = OmniFundRequest("POST", parameters)
     oauth_request.scopes = scopes_of_request(parameters.get("state"))
+    # The buttons are not fields of the form, and only the presence of "accepted" counts.
+    allowed = "accepted" in request.form
     if allowed and services().faults.strike(AT_CONSENT, oauth_request.scopes):
         allowed = False
-    answer = services().server.decide(oauth_request, merchant if allowed else None)
-    remember_callback(answer)
-    return answer
+    response = services().server.decide(oauth_request, merchant if allowed else None)
+    remember_callback(response, client, parameters["redirect_uri"])
+    return response
 
 
-def _form_parameters() -> dict[str, str]:
-    """The parameters of the submitted consent form. An empty field is one that was not there."""
-    fields = last_values(request.form.lists())
-    return {name: value for name in FORM_PARAMETERS if (value := fields.get(f"{FORM}[{name}]"))}
+def _form_fields() -> dict[str, str]:
+    """The fields of a submitted consent form, by their names without the form's."""
+    return {
+        name[len(FORM) + 1 : -1]: value
+        for name, value in last_values(request.form.lists()).items()
+        if name.startswith(f"{FORM}[") and name.endswith("]")
+    }
+
+
+def _form_parameters(fields: Mapping[str, str]) -> dict[str, str]:
+    """The authorization request that the form repeats. An empty field counts as absent."""
+    return {name: value for name in FORM_PARAMETERS if (value := fields.get(name))}
+
+
+def _form_is_valid(fields: Mapping[str, str]) -> bool:
+    """Whether this merchant submitted OmniFund's own form: its token, and no extra field."""
+    return fields.keys() <= {*FORM_PARAMETERS, CSRF_FIELD} and sessions.csrf_token_is_valid(
+        fields.get(CSRF_FIELD)
+    )
 
 
 def _require_client(parameters: Mapping[str, str]) -> Client:
-    """The client, or a page for the visitor: without a client there is nobody to redirect to."""
+    """The client, or an error page: a request without a client has no URI to redirect to."""
     client_id = parameters.get("client_id")
     if not client_id:
         abort(400, "The request has no client_id, so the application is unknown.")
@@ -80,7 +98,11 @@ def _require_client(parameters: Mapping[str, str]) -> Client:
 
 
 def _require_redirect_uri(client: Client, parameters: Mapping[str, str]) -> None:
-    """Stop before a password is asked for unless the redirect URI is the client's own."""
+    """Raise `RedirectUriMismatch` unless the redirect URI is one of the client's.
+
+    OmniFund checks this after the decision. Here it comes before the merchant types a password
+    for an application that cannot receive the response.
+    """
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri and client.check_redirect_uri(redirect_uri):
         return
@@ -117,9 +139,7 @@ def _query(parameters: Mapping[str, str]) -> str:
 
 def redirect_uri_mismatch(error: RedirectUriMismatch) -> Response | tuple[str, int]:
     """A page for a browser, OmniFund's JSON for a program."""
-    if request.accept_mimetypes.provided and "text/html" in [
-        mimetype for mimetype, _ in request.accept_mimetypes
-    ]:
+    if "text/html" in [mimetype for mimetype, _ in request.accept_mimetypes]:
         page = render_template("redirect_uri_mismatch.html", error=error)
         return page, 400
     return services().server.handle_response(

@@ -161,7 +161,12 @@ CITIES = (
     ("Tempe", "AZ", "85281", "480"),
     ("Salem", "MA", "01970", "978"),
 )
-CARDS = ("visa", "mastercard", "amex", "discover")
+CARDS = {
+    "visa": "Visa",
+    "mastercard": "Mastercard",
+    "amex": "American Express",
+    "discover": "Discover",
+}
 BANKS = ("First Mesa Bank", "Plains Credit Union", "Harbor Federal", "")
 PLANS = (
     ("Monthly membership", 4900),
@@ -187,6 +192,12 @@ class Book:
     customers: tuple[Record, ...]
     processed: tuple[Record, ...]
     pending: tuple[Record, ...]
+
+
+def bank(account: Record) -> str:
+    """The name that pages show for a payment account's bank or card."""
+    name: str = account["bankName"] or account["@type"]
+    return CARDS.get(name, name)
 
 
 class Books:
@@ -273,7 +284,7 @@ def _payment_account(rng: random.Random, number: int) -> Record:
         "id": number,
         "ccName": "",
         "expiration": f"{rng.randrange(1, 13)}{rng.randrange(27, 32)}",
-        "bankName": rng.choice(CARDS),
+        "bankName": rng.choice(tuple(CARDS)),
         "enabled": int(rng.random() < 0.93),
         "referenceId": f"tok_{rng.getrandbits(64):016x}",
         "maskedAccountNumber": f"xx-{last_four}",

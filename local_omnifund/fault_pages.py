@@ -1,13 +1,25 @@
-"""The fault switches for people (`/faults`) and for programs (`/faults.json`, POST, DELETE).
+"""The fault switches: the page `/faults`, and an HTTP interface for programs.
 
-Whoever reaches this server may use them: it is a stand-in on a laptop. Other sites' pages may not.
+Every client that can reach this server may use them: it is an emulator on a developer's computer.
+Pages of other sites may not.
 """
 
 import secrets
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from typing import NoReturn
+from urllib.parse import parse_qsl, urlencode
 
-from flask import Blueprint, Response, abort, jsonify, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from werkzeug.wrappers import Response as BaseResponse
 
 from local_omnifund import sessions
@@ -22,9 +34,13 @@ from local_omnifund.faults import (
     grant_scope,
     state_scope,
 )
+from local_omnifund.models import Client
+from local_omnifund.redirect_uris import with_query
 
 COOKIE = "local_omnifund_browser"
 CALLBACK_COOKIE = "local_omnifund_callback"
+# Browsers ignore a longer cookie, and servers refuse a request whose cookies are much longer.
+MAX_CALLBACK_LENGTH = 2000
 MAX_TIMES = 1000
 
 blueprint = Blueprint("faults", __name__)
@@ -33,28 +49,61 @@ blueprint = Blueprint("faults", __name__)
 def scopes_of_request(state: str | None) -> list[str]:
     """The scopes that an authorization request of this browser belongs to."""
     scopes = [ALL]
-    if browser := request.cookies.get(COOKIE):
+    if browser := _browser():
         scopes.append(browser_scope(browser))
     if state:
         scopes.append(state_scope(state))
     return scopes
 
 
-def remember_callback(answer: BaseResponse) -> None:
-    """Let the browser that gets this answer to an authorization request ask for it once more.
+def _browser() -> str | None:
+    return request.cookies.get(services().settings.cookie_name(COOKIE))
 
-    In a cookie, because this server stores no code in clear, and the browser has seen it anyway.
+
+# --- the last authorization response -----------------------------------------------------------
+
+
+def remember_callback(response: BaseResponse, client: Client, redirect_uri: str) -> None:
+    """Let the browser that gets this authorization response request it once more.
+
+    In a cookie, because this server stores no code in clear, and the browser has the code anyway.
     """
-    if services().faults.on and (url := answer.headers.get("Location")):
-        answer.set_cookie(
-            CALLBACK_COOKIE,
-            url,
-            max_age=LIFE_SECONDS,
-            path="/faults",
-            httponly=True,
-            samesite="Lax",
-            secure=request.is_secure,
-        )
+    if not services().faults.on:
+        return
+    parameters = response.headers["Location"].removeprefix(with_query(redirect_uri, ()))
+    remembered = urlencode(
+        {"client_id": client.client_id, "redirect_uri": redirect_uri, "parameters": parameters}
+    )
+    fits = len(remembered) <= MAX_CALLBACK_LENGTH
+    response.set_cookie(
+        services().settings.cookie_name(CALLBACK_COOKIE),
+        remembered if fits else "",
+        max_age=LIFE_SECONDS if fits else 0,
+        path="/faults",
+        httponly=True,
+        samesite="Lax",
+        secure=request.is_secure,
+    )
+
+
+@blueprint.get("/faults/last-callback")
+def last_callback() -> BaseResponse:
+    """Redirect the browser once more as the last consent redirected it.
+
+    Other applications of this host can write the cookie. So it leads only to a registered redirect
+    URI, and its parameters are encoded again.
+    """
+    cookie = request.cookies.get(services().settings.cookie_name(CALLBACK_COOKIE), "")
+    remembered = dict(parse_qsl(cookie))
+    client = services().clients.find_active(remembered.get("client_id", ""))
+    redirect_uri = remembered.get("redirect_uri", "")
+    if client is None or not client.check_redirect_uri(redirect_uri):
+        abort(404, "This browser hasn't been redirected to an application recently.")
+    parameters = parse_qsl(remembered.get("parameters", ""), keep_blank_values=True)
+    return redirect(with_query(redirect_uri, parameters))
+
+
+# --- who may change faults ---------------------------------------------------------------------
 
 
 @blueprint.before_request
@@ -70,10 +119,10 @@ def _not_from_other_sites() -> None:
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     if site is not None:
-        # This one decides: with Referrer-Policy no-referrer our own forms say `Origin: null`.
+        # It decides: with Referrer-Policy no-referrer, this server's own forms send `Origin: null`.
         is_foreign = site not in {"none", "same-origin"}
     else:
-        is_foreign = origin is not None and urlsplit(origin).netloc != request.host
+        is_foreign = origin is not None and origin.partition("://")[2] != request.host
     if is_foreign:
         abort(403, "Pages of other sites can't change faults.")
 
@@ -83,7 +132,7 @@ def _not_from_other_sites() -> None:
 
 @blueprint.get("/faults.json")
 def list_faults() -> Response:
-    """Every fault, and those that wait."""
+    """Every fault, and those that are enabled."""
     return jsonify(
         faults=[
             {"id": fault.id, "where": fault.where, "description": fault.description}
@@ -94,78 +143,68 @@ def list_faults() -> Response:
 
 
 @blueprint.post("/faults")
-def arm() -> tuple[Response, int]:
-    """Arm the fault `id` in the `scope` all, browser, state or bearer, `times` times (0: always).
-
-    `state` names the authorization request, `Authorization: Bearer …` the grant.
-    """
-    fields = _json_object() if request.is_json else request.form
-    if fields is None or "id" not in fields:
-        return jsonify(error="Name the fault in a form or a JSON object: id=token_500."), 400
+def enable() -> tuple[Response, int]:
+    """Enable the fault `id` in a `scope` (default `all`), `times` times (default 1; 0: always)."""
+    fields = _fields()
+    if "id" not in fields:
+        _refuse("Name the fault in a form or a JSON object: id=token_500.")
     fault = _fault(fields["id"])
     times = _times(fields.get("times", "1"))
     if fault is None or times is None:
-        problem = "The id is not in /faults.json, or times is not a number from 0 to 1000."
-        return jsonify(error=problem), 400
-    scope, problem = _scope(fields.get("scope", ALL), fields.get("state"))
-    if scope is None:
-        return jsonify(error=problem), 401 if "token" in problem else 400
+        _refuse("The id is not in /faults.json, or times is not a number from 0 to 1000.")
+    scope = _scope(fields.get("scope", ALL), fields.get("state"))
     services().faults.arm(fault, scope, times)
     return jsonify(_as_json(Armed(fault, scope.partition(":")[0], times))), 201
 
 
 @blueprint.delete("/faults")
-def clear_all() -> tuple[str | Response, int]:
-    """Switch everything off: in the given `scope`, named as for POST, or everywhere."""
-    fields = _json_object() if request.is_json else request.form
-    scope = None
-    if fields and "scope" in fields:
-        scope, problem = _scope(fields["scope"], fields.get("state"))
-        if scope is None:
-            return jsonify(error=problem), 401 if "token" in problem else 400
-    services().faults.clear(scope=scope)
-    return "", 204
-
-
 @blueprint.delete("/faults/<name>")
-def clear(name: str) -> tuple[str, int]:
-    """Switch one fault off."""
-    services().faults.clear(_fault(name) or abort(404))
+def disable(name: str | None = None) -> tuple[str, int]:
+    """Disable the named fault, or every fault, in one `scope` or, without one, in all of them."""
+    fields = _fields()
+    fault = None if name is None else _fault(name) or abort(404)
+    scope = _scope(fields["scope"], fields.get("state")) if "scope" in fields else None
+    services().faults.clear(fault, scope)
     return "", 204
 
 
-@blueprint.get("/faults/last-callback")
-def last_callback() -> BaseResponse:
-    """Send the browser once more to where the last consent has sent it."""
-    url = request.cookies.get(CALLBACK_COOKIE)
-    if url is None:
-        abort(404, "This browser hasn't been redirected to an application recently.")
-    return redirect(url)
-
-
-def _json_object() -> Mapping[str, object] | None:
+def _fields() -> Mapping[str, object]:
+    """The query, overridden by the body: a form or a JSON object."""
+    if not request.is_json:
+        return {**request.args, **request.form}
     try:
-        fields = request.get_json(silent=True)
+        body = request.get_json(silent=True)
     except RecursionError:
-        return None
-    return fields if isinstance(fields, dict) else None
+        body = None
+    return {**request.args, **body} if isinstance(body, dict) else request.args
 
 
-def _scope(name: object, state: object) -> tuple[str | None, str]:
+def _scope(name: object, state: object) -> str:
+    """The scope that a program names.
+
+    `state` comes with the parameter `state`, `browser` with the cookie of the page `/faults`, and
+    `bearer` (one grant and all its tokens) with `Authorization: Bearer` and an access token.
+    """
     if name == ALL:
-        return ALL, ""
+        return ALL
     if name == "state" and isinstance(state, str) and state:
-        return state_scope(state), ""
-    if name == "browser" and (browser := request.cookies.get(COOKIE)):
-        return browser_scope(browser), ""
+        return state_scope(state)
+    if name == "browser" and (browser := _browser()):
+        return browser_scope(browser)
     if name == "bearer":
         authorization = request.authorization
         bearer = authorization.token if authorization and authorization.type == "bearer" else None
         token = services().store.find_access_token(bearer) if bearer else None
         if token is None:
-            return None, "The scope bearer needs a known access token."
-        return grant_scope(token.grant), ""
-    return None, "The scope must be all, browser (with its cookie), state (with state), or bearer."
+            _refuse("The scope bearer needs a known access token.", 401)
+        return grant_scope(token.grant)
+    return _refuse(
+        "The scope must be all, browser (with its cookie), state (with state), or bearer."
+    )
+
+
+def _refuse(problem: str, status: int = 400) -> NoReturn:
+    abort(make_response(jsonify(error=problem), status))
 
 
 def _fault(name: object) -> Fault | None:
@@ -190,12 +229,19 @@ def _as_json(armed: Armed) -> dict[str, str | int]:
 @blueprint.get("/faults")
 def page() -> Response:
     """Every fault with its switches."""
+    armed = services().faults.armed()
     response = Response(
-        render_template("faults.html", faults=list(Fault), armed=services().faults.armed())
+        render_template(
+            "faults.html",
+            merchant=sessions.signed_in_merchant(),
+            faults=list(Fault),
+            armed=armed,
+            armed_faults={each.fault for each in armed},
+        )
     )
-    if not request.cookies.get(COOKIE):
+    if not _browser():
         response.set_cookie(
-            COOKIE,
+            services().settings.cookie_name(COOKIE),
             secrets.token_urlsafe(16),
             httponly=True,
             samesite="Lax",
@@ -206,16 +252,20 @@ def page() -> Response:
 
 @blueprint.post("/faults/switch")
 def switch() -> BaseResponse:
-    """A button of the page: `once` in this browser, `always` for everybody, or `off`."""
+    """A button: `once` in this browser, `always` for all requests, `off`, or `clear` for all."""
     sessions.require_csrf_token()
-    fault = _fault(request.form.get("fault"))
     button = request.form.get("switch")
+    if button == "clear":
+        services().faults.clear()
+        return redirect(url_for("faults.page"))
+    fault = _fault(request.form.get("fault"))
     if fault is None:
-        abort(400, "No fault has this id.")
-    if button == "once" and (browser := request.cookies.get(COOKIE)):
+        abort(400, "No fault has this ID.")
+    if button == "once" and (browser := _browser()):
         services().faults.arm(fault, browser_scope(browser), 1)
     elif button == "always":
         services().faults.arm(fault, ALL, UNTIL_CLEARED)
     elif button == "off":
         services().faults.clear(fault)
-    return redirect(url_for("faults.page"))
+    # To the row of the button, so that the page does not jump to its top.
+    return redirect(url_for("faults.page", _anchor=fault.id))

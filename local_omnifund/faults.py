@@ -1,10 +1,10 @@
-"""Faults on purpose: what Local OmniFund can be told to do wrong, for whom and how often.
+"""Fault injection: what Local OmniFund can be told to do wrong, in which scope, and how often.
 
-A fault is armed in a scope: for `all`, for one browser, for one authorization request (by its
-`state`) or for one grant (everything that descends from the same press on Allow). A code and its
-tokens remember the scopes that they were born in, so a fault strikes where it was meant to.
+A scope is `all`, one browser, one authorization request (by its `state`), or one grant (the code
+and all tokens of one consent). A code and its tokens carry the scopes of their authorization
+request, so a fault affects only the requests that it was enabled for.
 
-    faults:<scope>            hash: fault -> how often it still strikes, or -1 until it is cleared
+    faults:<scope>            hash: fault -> how many times it is left, or -1 until it is cleared
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ LIFE_SECONDS = 600
 UNTIL_CLEARED = -1
 ALL = "all"
 
-# One script, so that a fault that strikes once strikes one of any number of parallel requests.
+# One script, so that a fault enabled once affects exactly one of any number of parallel requests.
 STRIKE = """
 for _, scope in ipairs(KEYS) do
   for _, fault in ipairs(ARGV) do
@@ -37,7 +37,7 @@ end
 
 
 class Fault(Enum):
-    """What can go wrong, with one sentence about it. The value's first part is where."""
+    """What can go wrong: where, and one sentence about it."""
 
     DENY = ("consent", "Allow is treated as Deny.")
     CODE_EXPIRED = ("code", "The authorization code has expired.")
@@ -77,7 +77,7 @@ AT_API = tuple(fault for fault in Fault if fault.where == "api")
 
 
 class Armed(NamedTuple):
-    """A fault that waits; `times` is how often it still strikes, or -1 until it is cleared."""
+    """An enabled fault; `times` is how many times it is left, or -1 until it is cleared."""
 
     fault: Fault
     scope: str
@@ -85,7 +85,7 @@ class Armed(NamedTuple):
 
 
 def browser_scope(cookie: str) -> str:
-    """The scope of one browser, known by the value of its cookie."""
+    """The scope of one browser, identified by the value of its cookie."""
     return f"browser:{digest(cookie)}"
 
 
@@ -95,12 +95,12 @@ def state_scope(state: str) -> str:
 
 
 def grant_scope(grant: str) -> str:
-    """The scope of everything that descends from one grant."""
+    """The scope of one grant: its code and all its tokens."""
     return f"grant:{grant}"
 
 
 class Faults:
-    """The switches. Any Redis failure surfaces as `RedisError`."""
+    """Enabled faults in Redis. Any Redis failure surfaces as `RedisError`."""
 
     def __init__(self, redis: "Redis", *, on: bool) -> None:
         self.on = on
@@ -108,14 +108,14 @@ class Faults:
         self._strike = redis.register_script(STRIKE)
 
     def arm(self, fault: Fault, scope: str, times: int) -> None:
-        """Have `fault` strike `times` times in `scope` within the next ten minutes."""
+        """Enable `fault` for `times` requests in `scope` within the next ten minutes."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(PREFIX + scope, fault.id, times)
             pipe.expire(PREFIX + scope, LIFE_SECONDS)
             pipe.execute()
 
     def strike(self, faults: Sequence[Fault], scopes: Sequence[str]) -> Fault | None:
-        """The first of `faults` that is armed in one of `scopes`; it has struck by that."""
+        """Return the first of `faults` that is enabled in one of `scopes`, and count it down."""
         if not self.on:
             return None
         struck = self._strike(
@@ -124,7 +124,7 @@ class Faults:
         return Fault[struck.upper()] if struck else None
 
     def waiting(self, scopes: Iterable[str]) -> list[Fault]:
-        """The faults that are armed in one of `scopes`."""
+        """The faults that are enabled in one of `scopes`."""
         if not self.on:
             return []
         with self._redis.pipeline(transaction=False) as pipe:
@@ -134,7 +134,7 @@ class Faults:
         return [fault for fault in Fault if fault.id in found]
 
     def armed(self) -> list[Armed]:
-        """Everything that waits, in the order of the faults."""
+        """Every enabled fault, in the order of `Fault`."""
         found = []
         for key in self._keys():
             left = cast("dict[str, str]", self._redis.hgetall(key))
@@ -144,7 +144,7 @@ class Faults:
         return sorted(found, key=lambda each: (order.index(each.fault), each.scope))
 
     def clear(self, fault: Fault | None = None, scope: str | None = None) -> None:
-        """Forget this fault, or every fault, in this scope or in all scopes."""
+        """Disable `fault`, or every fault, in `scope`, or in all scopes."""
         for key in self._keys() if scope is None else [PREFIX + scope]:
             if fault is None:
                 self._redis.delete(key)

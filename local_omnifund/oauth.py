@@ -422,14 +422,14 @@ def _owner(server: OmniFundServer, username: str) -> Merchant:
 
 
 def _error_redirect(request: OmniFundRequest, error: OAuth2Error) -> Response:
-    """Tell the client through the browser (RFC 6749 §4.1.2.1); an empty state is left out."""
-    answer = {
-        "error": error.error,
-        "error_description": error.description,
-        "state": request.parameter("state"),
-    }
-    sent = {name: value for name, value in answer.items() if value}
-    # OmniFund repeats the answer as JSON under text/html. Escaped, so that it can never be markup.
-    body = json.dumps(sent, separators=(",", ":")).replace("<", "\\u003c")
-    location = with_query(error.redirect_uri, list(sent.items()))
-    return Response(body, 302, [("Location", location)])
+    """Tell the client through the browser (RFC 6749 §4.1.2.1). An empty state is omitted.
+
+    The body repeats the parameters as JSON under text/html, with a null for a missing description.
+    """
+    answer = {"error": error.error, "error_description": error.description or None}
+    if state := request.parameter("state"):
+        answer["state"] = state
+    # Escaped, so that a state can never be markup.
+    body = json.dumps(answer, separators=(",", ":")).replace("<", "\\u003c")
+    parameters = [(name, value) for name, value in answer.items() if value is not None]
+    return Response(body, 302, [("Location", with_query(error.redirect_uri, parameters))])

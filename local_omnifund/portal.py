@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from local_omnifund import sessions
 from local_omnifund.context import services
 from local_omnifund.data import Book, Record
-from local_omnifund.login import ask_to_sign_in, current_target
+from local_omnifund.login import current_target, redirect_to_login
 from local_omnifund.merchants import Merchant
 from local_omnifund.models import Client
 from local_omnifund.redirect_uris import problem_with_redirect_uri
@@ -34,7 +34,7 @@ def signed_in(view: Callable[Concatenate[Merchant, P], Answer]) -> Callable[P, A
         merchant = sessions.signed_in_merchant()
         if merchant is None:
             wanted = current_target() if request.method == "GET" else url_for("portal.home")
-            return ask_to_sign_in(wanted)
+            return redirect_to_login(wanted)
         if request.method == "POST":
             sessions.require_csrf_token()
         return view(merchant, *args, **kwargs)

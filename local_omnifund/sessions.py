@@ -1,11 +1,12 @@
-"""The portal's session: kept in Redis, found through the cookie PHPSESSID.
+"""The portal's session: kept in Redis, found through a cookie.
 
-A visitor gets one at the login page; signing in replaces its id. Redis holds only a hash of it.
+A visitor gets one at the login page; signing in replaces its ID. Redis holds only a hash of it.
 """
 
 import hmac
 import secrets
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 
 from flask import Flask, Response, abort, g, request
 
@@ -17,25 +18,27 @@ COOKIE = "PHPSESSID"
 
 @dataclass(slots=True)
 class PortalSession:
-    """What is remembered about a visitor. `save` writes it; nothing is written by itself."""
+    """Contents of a session. They change in Redis only when `save` is called."""
 
     username: str | None = None
-    # The page that the visitor wanted before being asked to sign in: a path of ours with its query.
+    # The page that led to the login page: a path of this server with its query.
     target: str | None = None
     notice: str | None = None
-    # A new client's id and secret, until the page that shows them once has been rendered.
+    # Offered again after a login that failed.
+    username_tried: str = ""
+    # A new client's ID and secret, until the page that shows them once has been rendered.
     new_client: tuple[str, str] | None = None
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
     def take_notice(self) -> str | None:
-        """The message for the next page, which is forgotten by this."""
+        """Return the message for the next page, and remove it from the session."""
         notice, self.notice = self.notice, None
         if notice is not None:
             save(self)
         return notice
 
     def take_new_secret(self, client_id: str) -> str | None:
-        """The secret of the client that was just created: the first time only."""
+        """Return the secret of the client that was just created, the first time only."""
         if self.new_client is None or self.new_client[0] != client_id:
             return None
         secret = self.new_client[1]
@@ -45,11 +48,11 @@ class PortalSession:
 
 
 def current() -> PortalSession:
-    """The visitor's session; an empty one that is stored nowhere yet when there is none."""
+    """The visitor's session, or an empty one that is not stored yet."""
     if "portal_session" not in g:
-        session_id = request.cookies.get(COOKIE)
+        session_id = request.cookies.get(_cookie())
         contents = services().store.load_session(session_id) if session_id else None
-        # An id that is not known is never adopted: the visitor gets a new one on saving.
+        # An unknown ID is never adopted: the visitor gets a new one when the session is saved.
         g.session_id = session_id if contents is not None else None
         g.portal_session = PortalSession(**(contents or {}))
     session: PortalSession = g.portal_session
@@ -57,14 +60,14 @@ def current() -> PortalSession:
 
 
 def save(session: PortalSession) -> None:
-    """Store the session, giving the visitor a session id when there is none yet."""
+    """Store the session under its ID, or under a new one."""
     if g.get("session_id") is None:
         g.session_id = g.new_session_id = secrets.token_urlsafe(32)
     services().store.save_session(g.session_id, asdict(session))
 
 
 def start(session: PortalSession) -> None:
-    """Make `session` the visitor's session under a new id; the old id is dead from now on."""
+    """Make `session` the visitor's session under a new ID, and delete the old one."""
     current()
     if g.session_id is not None:
         services().store.delete_session(g.session_id)
@@ -95,26 +98,32 @@ def csrf_token_is_valid(token: str | None) -> bool:
 
 
 def require_csrf_token() -> None:
-    """Refuse the form with status 400 unless it carries this visitor's token."""
+    """Reject the form with status 400 unless it carries this visitor's token."""
     if not csrf_token_is_valid(request.form.get("_csrf_token")):
         abort(400, "This form has expired. Go back, load the page again and send it once more.")
 
 
 def init_app(app: Flask) -> None:
-    """Send the cookie after a new session id was made."""
+    """Send the cookie with a new session ID, and the cache headers with every session."""
 
     @app.after_request
     def send_cookie(response: Response) -> Response:
         if session_id := g.get("new_session_id"):
             response.set_cookie(
-                COOKIE,
+                _cookie(),
                 session_id,
                 path="/",
                 httponly=True,
                 samesite="Lax",
                 secure=request.is_secure,
             )
-        if "portal_session" in g and "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "max-age=0, must-revalidate, private"
-            response.headers["Expires"] = "Thu, 01 Jan 1970 00:00:00 GMT"
+        if "portal_session" in g:
+            # What Symfony makes of any response to a request that opened the session.
+            no_store = "no-store, " if response.cache_control.no_store else ""
+            response.headers["Cache-Control"] = f"max-age=0, must-revalidate, {no_store}private"
+            response.expires = datetime.fromtimestamp(services().store.now(), UTC)
         return response
+
+
+def _cookie() -> str:
+    return services().settings.cookie_name(COOKIE)

@@ -9,12 +9,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
+from urllib.parse import urljoin
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from local_omnifund.redirect_uris import problem_with_redirect_uri
 
+DEFAULT_PORT = 9000
 DEMO_CLIENT_ID = "1_4omnifundd0ck8s4gw0ok8c4wgs0kgco8kw4s0gc4ok8wsgk0c4"
 DEMO_CLIENT_SECRET = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
 DEMO_MERCHANT_PASSWORD = "local-omnifund-demo"
@@ -29,7 +31,7 @@ class Settings:
     """What Local OmniFund needs to know before it starts. Ports are TCP port numbers."""
 
     redis_url: str = field(repr=False)
-    port: int = 9000
+    port: int = DEFAULT_PORT
     app_port: int = 8000
     client_id: str = DEMO_CLIENT_ID
     client_secret: str = field(default=DEMO_CLIENT_SECRET, repr=False)
@@ -48,7 +50,7 @@ class Settings:
         reader = _Reader(environ)
         settings = cls(
             redis_url=reader.redis_url("REDIS_URL"),
-            port=reader.port("LOCAL_OMNIFUND_PORT", 9000),
+            port=reader.port("LOCAL_OMNIFUND_PORT", DEFAULT_PORT),
             app_port=reader.port("APP_PORT", 8000),
             client_id=reader.printable("OMNIFUND_CLIENT_ID", DEMO_CLIENT_ID),
             client_secret=reader.printable("OMNIFUND_CLIENT_SECRET", DEMO_CLIENT_SECRET),
@@ -62,6 +64,21 @@ class Settings:
             lines = "".join(f"\n  {problem}" for problem in reader.problems)
             raise SettingsError(f"Local OmniFund cannot start:{lines}")
         return settings
+
+    @property
+    def app_url(self) -> str:
+        """The app's home page, as far as its redirect URI tells."""
+        if self.redirect_uri is None:
+            return f"http://localhost:{self.app_port}/"
+        return urljoin(self.redirect_uri, "/")
+
+    def cookie_name(self, name: str) -> str:
+        """A cookie's name: OmniFund's own on the usual port, with the port's number on others.
+
+        Browsers send the cookies of a host to all its ports (RFC 6265 §8.5), so two servers on one
+        computer would overwrite each other's.
+        """
+        return name if self.port == DEFAULT_PORT else f"{name}_{self.port}"
 
     @property
     def demo_redirect_uris(self) -> tuple[str, ...]:

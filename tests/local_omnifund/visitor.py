@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import requests
 
@@ -66,7 +66,7 @@ class Visitor:
         self, path: str, parameters: object = None, *, follow: bool = False
     ) -> requests.Response:
         return self.http.get(
-            self.base_url + path,
+            urljoin(self.base_url, path),
             params=parameters,  # type: ignore[arg-type]  # requests takes what tests give it
             allow_redirects=follow,
             timeout=TIMEOUT,
@@ -93,8 +93,7 @@ class Visitor:
         page = self.get("/oauth/v2/auth", parameters)
         assert page.status_code == 200, page.text
         form = form_to(page, "/oauth/v2/auth")
-        name = f"{AUTHORIZE_FORM}[{button}]"
-        return self.submit(form, {name: form.buttons[name]})
+        return self.submit(form, {button: form.buttons[button]})
 
 
 def forms(page: requests.Response) -> list[Form]:

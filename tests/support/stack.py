@@ -160,8 +160,7 @@ class Person:
         if "/login" in urlsplit(page.url).path:
             page = self.submit(page, "/login_check", _username=MERCHANT, _password=PASSWORD)
         assert page.status_code == 200, page.text
-        name = f"fos_oauth_server_authorize_form[{answer}]"
-        answered = self.submit(page, "/oauth/v2/auth", follow=False, **{name: ""})
+        answered = self.submit(page, "/oauth/v2/auth", follow=False, **{answer: ""})
         assert answered.status_code == 302, answered.text
         return str(answered.headers["Location"])
 

@@ -48,7 +48,9 @@ def test_a_protected_page_comes_back_to_itself_below_the_path(
     assert "Path=/;" in cookie
 
 
-@pytest.mark.parametrize("path", ["/pay/login", "/pay/callback?code=x", "/pay/%6cogin", "/pay/logout"])
+@pytest.mark.parametrize(
+    "path", ["/pay/login", "/pay/callback?code=x", "/pay/%6cogin", "/pay/logout"]
+)
 def test_a_sign_in_never_leads_to_signing_in_or_out_below_the_path(stack: Stack, path: str) -> None:
     """K6, K39"""
     assert stack.app.extensions["omnifund"].safe_next(path) is None

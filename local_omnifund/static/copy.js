@@ -1,0 +1,33 @@
+// A button that copies the text before it. Without scripts, or without access to the clipboard,
+// there is no button, and the text can be selected.
+
+const SHOWN_MILLISECONDS = 2000;
+
+function copyButton(text, name) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "secondary copy";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy ${name}`);
+  const status = document.createElement("span");
+  status.className = "offscreen";
+  // Announced by screen readers when it changes.
+  status.setAttribute("role", "status");
+  button.addEventListener("click", async () => {
+    let outcome = "Copied";
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      outcome = "Copy failed";
+    }
+    button.textContent = status.textContent = outcome;
+    setTimeout(() => { button.textContent = "Copy"; }, SHOWN_MILLISECONDS);
+  });
+  return [button, status];
+}
+
+if (navigator.clipboard) {
+  for (const text of document.querySelectorAll("[data-copy]")) {
+    text.after(" ", ...copyButton(text.textContent, text.dataset.copy));
+  }
+}
