@@ -151,7 +151,7 @@ def _mounted_below(app: WSGIApplication, path: str) -> WSGIApplication:
     return mounted
 
 
-# --- proxies -----------------------------------------------------------------------------------------
+# --- proxies -----------------------------------------------------------------------------------
 
 
 def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:

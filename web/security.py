@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, request
-from flask_wtf.csrf import ValidationError, validate_csrf
+from flask import Flask, Response, current_app, request
+from flask_wtf.csrf import CSRFError, ValidationError, generate_csrf, validate_csrf
 
 from config import LOOPBACK_HOSTS, Settings
 from web import current
@@ -38,6 +38,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Protect ``app``."""
     # Bound to the session instead of to a time: a page may stay open as long as its session.
     app.config["WTF_CSRF_TIME_LIMIT"] = None
+    app.jinja_env.globals["csrf_token"] = generate_csrf
     app.before_request(_check_form)
     app.after_request(_security_headers(settings))
 
@@ -59,7 +60,7 @@ def check_csrf() -> None:
         with suppress(ValidationError):
             validate_csrf(token, secret_key=key)
             return
-    abort(400)
+    raise CSRFError
 
 
 def _check_form() -> None:

@@ -130,7 +130,6 @@ def test_somebody_who_came_to_127_0_0_1_is_sent_to_localhost_first(
         "app.example",
         "localhost.evil.example",
         "[::1]:99",
-        "localhost:x",
     ],
 )
 def test_any_other_difference_of_hosts_is_a_proxys_and_no_reason_to_move(

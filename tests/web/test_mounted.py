@@ -30,7 +30,8 @@ def test_links_forms_and_files_lead_below_the_path(visitor: tuple[FlaskClient, s
     page = client.get(f"{prefix}/", base_url=HOST).text
     assert 'href="/pay/login"' in page
     assert 'href="/pay/static/app.css?v=' in page
-    assert client.get(f"{prefix}/static/app.css", base_url=HOST).status_code == 200
+    with client.get(f"{prefix}/static/app.css", base_url=HOST) as file:
+        assert file.status_code == 200
 
 
 def test_a_protected_page_comes_back_to_itself_below_the_path(
@@ -62,7 +63,7 @@ def test_probes_reach_the_app_with_the_path_and_without(stack: Stack, path: str)
     assert stack.app.test_client().get(path, base_url=HOST).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/payment", "/pay/pay/", "/pay%2flogin", "/PAY/"])
+@pytest.mark.parametrize("path", ["/payment", "/pay/pay/", "/PAY/", "/pay;/"])
 def test_another_path_is_not_taken_for_it(stack: Stack, path: str) -> None:
     """K39"""
     assert stack.app.test_client().get(path, base_url=HOST).status_code == 404
