@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 from flask import Flask
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 
 import doctor as checks
 from config import ConfigurationError, Settings
@@ -33,9 +33,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 def explain_only(problem: ConfigurationError) -> Flask | None:
     """Return an app that can do nothing but explain why the real one cannot be made.
 
-    ``None`` unless one of these commands is being run: a server must not start like this.
+    ``None`` unless one of these commands is being run: a server must not start like this, not even
+    as ``gunicorn -n omnifund``.
     """
-    if "omnifund" not in sys.argv[1:]:
+    context = click.get_current_context(silent=True)
+    if context is None or not context.find_object(ScriptInfo) or "omnifund" not in sys.argv[1:]:
         return None
 
     def no_settings() -> Settings:

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-_SERVES_LOCAL_OMNIFUND = any(word.startswith("local_omnifund") for word in sys.argv)
+_SERVES_LOCAL_OMNIFUND = any(word.startswith("local_omnifund:") for word in sys.argv)
 _SERVES_THE_APP = any(word.startswith("app:") for word in sys.argv)
 
 
@@ -57,12 +57,19 @@ def _seconds(name: str, default: float) -> float:
     return seconds
 
 
+def _workers() -> int:
+    """Return the number of processes. gunicorn with none listens, and never responds."""
+    given = os.environ.get("WEB_CONCURRENCY") or str(min(os.cpu_count() or 1, 4))
+    if not given.strip().isdecimal() or not 1 <= int(given[:9]) <= 1000:
+        sys.exit("WEB_CONCURRENCY must be a number of processes from 1 to 1000.")
+    return int(given)
+
+
 # This machine only: a proxy in front, or a container's port mapping, says otherwise with -b.
 bind = f"127.0.0.1:{_port()}"
 _DRAIN = _seconds("DRAIN_SECONDS", 1)
 
-_CORES = os.cpu_count() or 1
-workers = int(os.environ.get("WEB_CONCURRENCY", "") or min(_CORES, 4))
+workers = _workers()
 # gthread for both; the app's has a page for a request that gunicorn cannot read.
 worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
@@ -155,3 +162,9 @@ if not _SERVES_LOCAL_OMNIFUND:
         from web import metrics
 
         metrics.Worker.begin(worker.number)
+
+
+def on_starting(server: Any) -> None:
+    """Refuse to run without a worker process (``-w 0``)."""
+    if server.cfg.workers < 1:
+        sys.exit("-w must be a number of processes from 1.")

@@ -32,19 +32,20 @@ _PATHS: Final = {
     "sentinel": (r"/([^/]+)/?([0-9]{0,5})", "must end in the name of the service: /service"),
     "cluster": (r"()/?()", "must not name a database: Redis Cluster has none"),
 }
-# What the query may set: its form, and what redis-py takes.
-_Options = dict[str, tuple[str, Callable[[str], Any]]]
-_SECONDS: Final = (r"(?=.*[1-9])[0-9]{1,2}(?:\.[0-9]{1,3})?", float)
-_OPTIONS: Final[_Options] = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
-_DATABASE: Final[_Options] = {"db": (r"[0-9]{1,5}", int)}
-_SENTINEL: Final[_Options] = {f"sentinel_{name}": (".+", str) for name in ("username", "password")}
-_TLS: Final[_Options] = {
+_SECONDS: Final = r"(?=.*[1-9])[0-9]{1,2}(?:\.[0-9]{1,3})?"
+_OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "db": (r"[0-9]{1,5}", int),
+    "socket_timeout": (_SECONDS, float),
+    "socket_connect_timeout": (_SECONDS, float),
+    "sentinel_username": (r".+", str),
+    "sentinel_password": (r".+", str),
     "ssl_ca_certs": (r".+", str),
     "ssl_certfile": (r".+", str),
     "ssl_keyfile": (r".+", str),
     "ssl_cert_reqs": (r"none|required", str),
     "ssl_check_hostname": (r"true|false", "true".__eq__),
 }
+"""What the query may set: its form, and what redis-py takes."""
 
 
 def connect(url: str) -> RedisClient:
@@ -62,27 +63,20 @@ def connect(url: str) -> RedisClient:
             "or rediss+cluster and ://; in a password, write # as %23, / as %2F, and ? as %3F"
         )
     scheme, kind, user, hosts, path, query = (part or "" for part in match.groups())
-    kind, is_secure = kind.lower() if scheme else "unix", scheme.lower() == "rediss"
+    kind = kind.lower() if scheme else "unix"
     pattern, problem = _PATHS[kind]
     place = re.fullmatch(pattern, unquote(hosts + path if kind == "unix" else path))
     if place is None:
         raise ValueError(problem)
-    options = OPTIONS | {
-        "ssl": is_secure,
-        "username": unquote(user.partition(":")[0]) or None,
-        "password": unquote(user.partition(":")[2]) or None,
-    }
-    if kind != "cluster":
-        options["db"] = int(place[2] or 0)
-    allowed = _OPTIONS | {"": _DATABASE, "unix": _DATABASE, "sentinel": _SENTINEL}.get(kind, {})
-    options |= _from_query(query, allowed | (_TLS if is_secure else {}))
+    options = _options(user, query, kind, is_secure=scheme.lower() == "rediss")
     if kind == "unix":
         return Redis(unix_socket_path=place[1], **options)
     nodes = [_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",")]
-    if kind == "sentinel":
-        return _sentinel(nodes, place[1], options)
     if kind == "cluster":
         return _Cluster(nodes, options)
+    options = {"db": int(place[2] or 0), **options}
+    if kind == "sentinel":
+        return _sentinel(nodes, place[1], options)
     if len(nodes) > 1:
         raise ValueError("must name one host")
     return Redis(host=nodes[0][0], port=nodes[0][1], **options)
@@ -95,18 +89,28 @@ def _node(text: str, default_port: int) -> tuple[str, int]:
     return match[1] or match[2], int(match[3] or default_port)
 
 
-def _from_query(query: str, allowed: _Options) -> dict[str, Any]:
-    options = {}
+def _options(user: str, query: str, kind: str, *, is_secure: bool) -> dict[str, Any]:
+    options = OPTIONS | {
+        "username": unquote(user.partition(":")[0]) or None,
+        "password": unquote(user.partition(":")[2]) or None,
+        "ssl": is_secure,
+    }
+    if is_secure:
+        options["ssl_password"] = ""  # Else OpenSSL prompts for that of an encrypted key file.
+    topics = {"db": kind in ("", "unix"), "sentinel": kind == "sentinel", "ssl": is_secure}
+    allowed = [name for name in _OPTIONS if topics.get(name.partition("_")[0], True)]
     for name, _, text in (pair.partition("=") for pair in query.split("&") if pair):
         if name not in allowed:
             raise ValueError(f"may set only these in its query: {', '.join(allowed)}")
-        pattern, convert = allowed[name]
+        pattern, convert = _OPTIONS[name]
         if not re.fullmatch(pattern, unquote(text)):
             raise ValueError(f"has an invalid {name}")
         options[name] = convert(unquote(text))
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        if name in options and not Path(options[name]).is_file():
-            raise ValueError(f"must name a readable file in {name}")
+    files = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    if not all(Path(options[name]).is_file() for name in files if name in options):
+        raise ValueError("must name readable files in its query")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("must name ssl_certfile beside ssl_keyfile")
     return options
 
 

@@ -6,10 +6,11 @@ this server only ever guards made-up data on a laptop.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -20,6 +21,8 @@ DEFAULT_PORT = 9000
 DEMO_CLIENT_ID = "1_4omnifundd0ck8s4gw0ok8c4wgs0kgco8kw4s0gc4ok8wsgk0c4"
 DEMO_CLIENT_SECRET = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
 DEMO_MERCHANT_PASSWORD = "local-omnifund-demo"
+
+REDIS_OPTIONS = ("db", "socket_timeout", "socket_connect_timeout", "ssl_ca_certs", "ssl_cert_reqs")
 
 
 class SettingsError(RuntimeError):
@@ -55,7 +58,7 @@ class Settings:
             client_id=reader.printable("OMNIFUND_CLIENT_ID", DEMO_CLIENT_ID),
             client_secret=reader.printable("OMNIFUND_CLIENT_SECRET", DEMO_CLIENT_SECRET),
             redirect_uri=reader.redirect_uri("OMNIFUND_REDIRECT_URI"),
-            merchant_password=reader.text(
+            merchant_password=reader.password(
                 "LOCAL_OMNIFUND_MERCHANT_PASSWORD", DEMO_MERCHANT_PASSWORD
             ),
             faults=reader.switch("LOCAL_OMNIFUND_FAULTS", default=True),
@@ -108,6 +111,12 @@ class _Reader:
             self.problems.append(f"{name} may contain only visible ASCII characters.")
         return value
 
+    def password(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        if not value.isprintable() or value != value.strip():
+            self.problems.append(f"{name} must not start or end with a blank or hold a line break.")
+        return value
+
     def switch(self, name: str, *, default: bool) -> bool:
         value = self.text(name, "on" if default else "off").lower()
         if value not in {"on", "off"}:
@@ -116,6 +125,9 @@ class _Reader:
 
     def port(self, name: str, default: int) -> int:
         value = self.text(name, str(default))
+        if re.match("(tcp|udp|sctp)://", value):
+            # Kubernetes sets APP_PORT like this for a Service named "app".
+            return default
         if value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) < 65536:
             return int(value)
         self.problems.append(f"{name} must be a port number between 1 and 65535.")
@@ -129,13 +141,10 @@ class _Reader:
                 "redis://localhost:6379/0 or unix:///path/to/redis.sock."
             )
             return value
-        try:
-            # Makes a connection without opening it: what the client does not understand shows now.
-            pool = Redis.from_url(value).connection_pool
-            pool.connection_class(**pool.connection_kwargs)
-        except (TypeError, ValueError, RedisError):
+        if not _is_redis_url(value):
             self.problems.append(
-                f"{name} must be a URL that begins with redis://, rediss://, or unix://."
+                f"{name} must be a URL that begins with redis://, rediss://, or unix://, and "
+                f"may set only these in its query: {', '.join(REDIS_OPTIONS)}."
             )
         return value
 
@@ -146,3 +155,19 @@ class _Reader:
         if problem := problem_with_redirect_uri(value):
             self.problems.append(f"{name} is not usable: {problem}")
         return value
+
+
+def _is_redis_url(value: str) -> bool:
+    if not value.isprintable() or " " in value or "#" in value:
+        return False
+    try:
+        # Makes a connection without opening it: what the client does not understand shows now.
+        pool = Redis.from_url(value).connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+        url = urlsplit(value)
+        (url.hostname or "").encode("idna")
+        options = dict(parse_qsl(url.query, keep_blank_values=True))
+        timeouts = [float(text) for name, text in options.items() if name.endswith("_timeout")]
+    except (TypeError, ValueError, RedisError):
+        return False
+    return options.keys() <= set(REDIS_OPTIONS) and all(0 < seconds <= 60 for seconds in timeouts)

@@ -19,6 +19,7 @@ from tests.support.processes import wait_until
 from tests.support.rig import fleet
 from tests.support.servers import REPOSITORY
 
+WORKERS = "WEB_CONCURRENCY must be a number of processes from 1 to 1000."
 GOOD = {"REDIS_URL": "redis://localhost:1", "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz"}
 
 
@@ -57,6 +58,9 @@ def start(
             "DRAIN_SECONDS must be a number of seconds between 0 and 3600.",
             [],
         ),
+        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
+        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "1_000_000"}, WORKERS, []),
+        ("local_omnifund:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
         (
             "app:create_app()",
             {**GOOD, "KEEP_ALIVE": "-1"},
@@ -64,7 +68,7 @@ def start(
             [],
         ),
     ],
-    ids=["app", "local-omnifund", "drain", "keep-alive"],
+    ids=["app", "local-omnifund", "drain", "none", "million", "local-none", "keep-alive"],
 )
 def test_a_bad_configuration_stops_the_start_with_one_message(
     tmp_path: Path,
@@ -73,6 +77,7 @@ def test_a_bad_configuration_stops_the_start_with_one_message(
     first_line: str,
     named: list[str],
 ) -> None:
+    """K36"""
     stopped = start(application, tmp_path, **variables)
     assert stopped.returncode == 1
     assert stopped.stdout == ""
@@ -80,6 +85,37 @@ def test_a_bad_configuration_stops_the_start_with_one_message(
     assert lines[0] == first_line
     assert sorted(line.split()[0].rstrip(":") for line in lines[1:]) == sorted(named)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_worker_process_at_all_is_refused(tmp_path: Path) -> None:
+    """K36"""
+    stopped = start("app:create_app()", tmp_path, "-w", "0", "--bind", "127.0.0.1:0", **GOOD)
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[-1] == "-w must be a number of processes from 1."
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-n", "omnifund"), ("--name=omnifund",), ("-n", "local_omnifund")]
+)
+def test_a_process_name_does_not_hide_a_bad_configuration(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """K36"""
+    stopped = start("app:create_app()", tmp_path, *arguments)
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines()[0] == "The configuration has 2 problems:"
+
+
+def test_a_configuration_file_that_is_not_understood_stops_the_start(tmp_path: Path) -> None:
+    """K37"""
+    (tmp_path / ".env").write_text("OMNIFUND_ENVIROMENT=production\nPASSWORD_GRANT off\n")
+    stopped = start("app:create_app()", tmp_path, **GOOD)
+    assert stopped.returncode == 1
+    assert stopped.stderr.splitlines() == [
+        "The configuration has 2 problems:",
+        "  .env, line 2: is not NAME=value",
+        "  OMNIFUND_ENVIROMENT: is not a setting; did you mean OMNIFUND_ENVIRONMENT?",
+    ]
 
 
 def test_a_start_that_fails_later_leaves_nothing_behind_either(

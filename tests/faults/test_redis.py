@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import redis
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
@@ -369,6 +371,23 @@ def test_tls_to_redis_is_checked(tmp_path: Path, valkey: ValkeyServer) -> None:
         failure(RedisStore(connect(url)), ("PING",))
 
 
+def test_an_encrypted_key_file_is_refused_without_a_prompt(
+    tmp_path: Path, valkey: ValkeyServer
+) -> None:
+    """K38"""
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"a password"),
+    )
+    certificates = Certificates.make(tmp_path)
+    (tmp_path / "key.pem").write_bytes(key)
+    query = f"ssl_certfile={certificates.bundle}&ssl_keyfile={tmp_path / 'key.pem'}"
+    with TcpProxy(valkey.port, tls=certificates.good) as secure:
+        store = RedisStore(connect(f"rediss://localhost:{secure.port}?{query}"))
+        assert failure(store, ("PING",)) == "Redis is unreachable"
+
+
 @contextlib.contextmanager
 def sentinel_with_password(folder: Path, master_port: int) -> Iterator[ValkeyServer]:
     """One Sentinel with a password of its own, for a Redis with another."""
@@ -432,7 +451,9 @@ def test_a_cluster_over_tls(tmp_path: Path) -> None:
     certificates = Certificates.make(tmp_path)
     with cluster(tls=certificates.good) as nodes:
         secure = nodes.url.replace("redis+", "rediss+")
-        store = RedisStore(connect(f"{secure}?ssl_ca_certs={certificates.bundle}"))
+        # A busy machine takes its time for the first handshakes with every node.
+        query = f"socket_timeout=10&ssl_ca_certs={certificates.bundle}"
+        store = RedisStore(connect(f"{secure}?{query}"))
         for number in range(10):
             assert store.execute(("SET", f"k{number}", "v"), ("GET", f"k{number}")) == [True, b"v"]
         failure(RedisStore(connect(secure)), ("PING",))

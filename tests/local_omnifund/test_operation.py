@@ -91,9 +91,17 @@ def test_all_problems_are_named_at_once_and_no_value_is_shown() -> None:
         *("localhost:6379", "http://localhost", "redis", "/run/redis.sock", " redis://localhost"),
         *("redis://localhost:99999", "redis://localhost:abc", "redis://localhost?db=x"),
         *("redis://localhost?bogus=1", "rediss://localhost?ssl_cert_reqs=bogus"),
+        *("redis://localhost?retry=5", "redis://localhost?socket_timeout=-1"),
+        *(
+            "redis://localhost?socket_timeout=",
+            "redis://localhost?socket_timeout=nan",
+            "redis://localhost?client_name=a%20b",
+        ),
+        *("redis://localhost?redis_connect_func=x", "redis://a..b", "redis://:\udcff@localhost"),
     ],
 )
 def test_a_redis_url_that_is_none_is_refused(url: str) -> None:
+    """K38"""
     with pytest.raises(SettingsError, match="REDIS_URL must be a URL that begins with"):
         Settings.from_environment({"REDIS_URL": url})
 
@@ -102,6 +110,22 @@ def test_a_redis_url_that_is_none_is_refused(url: str) -> None:
 def test_a_port_must_be_one(port: str) -> None:
     with pytest.raises(SettingsError, match="APP_PORT must be a port number"):
         Settings.from_environment({"REDIS_URL": "redis://localhost", "APP_PORT": port})
+
+
+def test_what_kubernetes_sets_for_services_is_no_port() -> None:
+    """K36"""
+    variables = {"LOCAL_OMNIFUND_PORT": "tcp://10.0.0.2:9000", "APP_PORT": "tcp://10.0.0.1:80"}
+    settings = Settings.from_environment({"REDIS_URL": "redis://localhost", **variables})
+    assert (settings.port, settings.app_port) == (9000, 8000)
+
+
+@pytest.mark.parametrize("password", ["secret ", " secret", "secret\n", "sec\rret", "secret\udcff"])
+def test_a_password_that_cannot_be_typed_is_refused(password: str) -> None:
+    """K35"""
+    variables = {"REDIS_URL": "redis://localhost", "LOCAL_OMNIFUND_MERCHANT_PASSWORD": password}
+    with pytest.raises(SettingsError, match="LOCAL_OMNIFUND_MERCHANT_PASSWORD must not") as error:
+        Settings.from_environment(variables)
+    assert "sec" not in str(error.value)
 
 
 # --- starting ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from config import ConfigurationError, Settings
@@ -204,6 +205,7 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("REDIS_URL", "redis://localhost?sentinel_password=x"),
         ("REDIS_URL", "rediss://localhost?ssl_ca_certs=no-such-file.pem"),
         ("REDIS_URL", "rediss://localhost?ssl_check_hostname=perhaps"),
+        ("REDIS_URL", f"rediss://localhost?ssl_keyfile={__file__}"),
         ("REDIS_URL", "redis://a..b"),
         ("REDIS_URL", f"redis://{'a' * 64}"),
         ("REDIS_URL", "redis://:%ff@localhost"),
@@ -564,6 +566,8 @@ def test_problems_of_file_and_values_are_one_message(monkeypatch: pytest.MonkeyP
 
 # --- anything at all -----------------------------------------------------------------------------
 
+# How long one example takes says more about the machine than about the code.
+unhurried = examples(deadline=None)
 names = st.sampled_from([*(name.upper() for name in Settings.model_fields), "OMNIFUND_CLIENT_KEY"])
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=())) | st.sampled_from(
     ["on", "0", "local", "https://a/callback", "redis://a", "*", "a" * 40, "tcp://a", "[::1]", " "]
@@ -599,12 +603,14 @@ def starts_or_explains(variables: dict[str, str], content: bytes | None = None) 
         assert outcome.omnifund_redirect_uri.endswith(f"{outcome.mount_path}/callback")
 
 
+@unhurried
 @given(st.dictionaries(names, texts | urls, max_size=6))
 def test_any_environment_starts_as_meant_or_is_one_message(variables: dict[str, str]) -> None:
     """K35, K36, K37"""
     starts_or_explains({**LOCAL, **variables})
 
 
+@unhurried
 @given(
     st.lists(
         st.builds(
@@ -618,12 +624,14 @@ def test_any_file_starts_as_meant_or_is_one_message(content: str, encoding: str)
     starts_or_explains(LOCAL, content.encode(encoding, "replace"))
 
 
+@unhurried
 @given(st.binary())
 def test_any_bytes_as_a_file_start_or_are_one_message(content: bytes) -> None:
     """K37"""
     starts_or_explains(LOCAL, content)
 
 
+@unhurried
 @given(urls | texts)
 def test_any_address_of_redis_is_a_client_or_a_plain_refusal(url: str) -> None:
     """K38"""
