@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from demo.failures import CARDS, Way
+from demo.lab import PAUSE
 from tests.browser.test_journey import log_in_at_omnifund
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
-from web.failures import CARDS, Way
-from web.lab import PAUSE
 
 pytestmark = pytest.mark.expects_console_errors
 
