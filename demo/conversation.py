@@ -6,11 +6,14 @@ rules, and from the files that are running.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import shlex
+import textwrap
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,8 +32,8 @@ _LINES_BEFORE: Final = 2
 _LINES_AFTER: Final = 3
 
 
-class Step(NamedTuple):
-    """What the inspector says about a message: who sends it to whom, what for, by which rule."""
+class Step(msgspec.Struct, frozen=True):
+    """What the inspector says about a request: who sends it to whom, what for, by which clause."""
 
     sender: str
     receiver: str
@@ -39,97 +42,15 @@ class Step(NamedTuple):
     clause: str
 
 
-STEPS: Final = {
-    "login": Step(
-        "browser",
-        "app",
-        "You start a sign-in",
-        "The app generates a state and a code verifier, stores the verifier in an encrypted cookie "
-        "bound to that state, and redirects your browser to OmniFund.",
-        "RFC 6749 §4.1.1",
-    ),
-    "authorize": Step(
-        "browser",
-        "omnifund",
-        "You sign in at OmniFund and choose Allow or Deny",
-        "This happens between your browser and OmniFund. The app sees neither your password nor "
-        "the page; it learns only the result.",
-        "RFC 6749 §4.1.1, §4.1.2",
-    ),
-    "callback": Step(
-        "browser",
-        "app",
-        "OmniFund sends you back",
-        "The response arrives through your browser, so anyone could have forged it. The app uses "
-        "none of it until the state matches.",
-        "RFC 6749 §4.1.2, §10.12",
-    ),
-    "repeated_callback": Step(
-        "browser",
-        "app",
-        "Your browser sends the same callback again",
-        "By Reload, Back, or a double click. The code has been used, so the app sends OmniFund "
-        "nothing and leads you to the session that this sign-in started.",
-        "RFC 6749 §4.1.2, §10.5",
-    ),
-    "password": Step(
-        "browser",
-        "app",
-        "You give the app your password",
-        "Password grant: the app sees the password and forwards it immediately.",
-        "RFC 6749 §4.3",
-    ),
-    "page": Step(
-        "browser",
-        "app",
-        "You open a page",
-        "The session cookie identifies you; the page needs data from OmniFund.",
-        "RFC 6265 §5.4",
-    ),
-    "refresh": Step(
-        "browser",
-        "app",
-        "You request new tokens",
-        "The app also does this automatically when an access token is about to expire.",
-        "RFC 6749 §6",
-    ),
-    "authorization_code": Step(
-        "app",
-        "omnifund",
-        "The app exchanges the code for tokens",
-        "Server to server: only the app knows the client secret and the code verifier, so a stolen "
-        "code is useless.",
-        "RFC 6749 §4.1.3, RFC 7636 §4.5",
-    ),
-    "password_grant": Step(
-        "app",
-        "omnifund",
-        "The app exchanges the password for tokens",
-        "It's sent once and never stored.",
-        "RFC 6749 §4.3.2",
-    ),
-    "refresh_token": Step(
-        "app",
-        "omnifund",
-        "The app refreshes the tokens",
-        "OmniFund replaces both tokens; the old refresh token no longer works.",
-        "RFC 6749 §6",
-    ),
-    "api": Step(
-        "app",
-        "omnifund",
-        "The app reads your data",
-        "With the access token as a Bearer token, to OmniFund's origin only.",
-        "RFC 6750 §2.1",
-    ),
-}
+STEPS: Final = msgspec.convert(
+    tomllib.loads(Path(__file__).with_name("steps.toml").read_text("utf-8")), type=dict[str, Step]
+)
 
 
 # --- what a template needs -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Arrow:
+class Arrow(NamedTuple):
     """One message of the picture. ``y`` and ``x`` are the picture's own units."""
 
     number: int
@@ -144,66 +65,51 @@ class Arrow:
     is_missing: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A line of the code with the lines around it, each with its number."""
+class Source(NamedTuple):
+    """A place in the code with the lines around it, each with its number."""
 
     place: Frame
     lines: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A rule, what came of it, and the code that applies it."""
+class Check(NamedTuple):
+    """A rule, what came of it, and the function that applies it."""
 
     rule: Rule
     outcome: Outcome
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A request and its response, with everything there is to say about them."""
 
     anchor: str
-    arrows: tuple[Arrow, ...]
+    arrows: list[Arrow]
     step: Step
     exchange: Exchange
     milliseconds: float | None
-    checks: tuple[Check, ...]
-    sources: tuple[Source, ...]
-    commands: tuple[tuple[str, str], ...]
+    checks: list[Check]
+    sources: list[Source]
+    commands: list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """A recording, laid out."""
 
-    id: str
+    recording: Recording
     title: str
     at: datetime
-    problem: str
-    changed: dict[str, tuple[str, str]]
-    arrows: tuple[Arrow, ...]
+    arrows: list[Arrow]
     height: int
-    messages: tuple[Message, ...]
+    messages: list[Message]
 
 
 def lay_out(chosen: Recording) -> Conversation:
     """Return ``chosen`` as the template shows it."""
-    arrows = tuple(_arrows(chosen.exchanges))
-    return Conversation(
-        id=chosen.id,
-        title=title(chosen),
-        at=moment(chosen),
-        problem=chosen.problem,
-        changed=chosen.changed,
-        arrows=arrows,
-        height=_FIRST_ARROW + len(arrows) * _BETWEEN_ARROWS,
-        messages=tuple(
-            _message(index, exchange, arrows) for index, exchange in enumerate(chosen.exchanges)
-        ),
-    )
+    arrows = list(_arrows(chosen.exchanges))
+    messages = [_message(index, each, arrows) for index, each in enumerate(chosen.exchanges)]
+    height = _FIRST_ARROW + len(arrows) * _BETWEEN_ARROWS
+    return Conversation(chosen, title(chosen), moment(chosen), arrows, height, messages)
 
 
 def as_json(chosen: Recording) -> dict[str, Any]:
@@ -211,12 +117,7 @@ def as_json(chosen: Recording) -> dict[str, Any]:
     facts: dict[str, Any] = msgspec.to_builtins(chosen)
     for exchange, kept in zip(facts["exchanges"], chosen.exchanges, strict=True):
         exchange["checks"] = [
-            {
-                **{name: getattr(rule, name) for name in ("text", "clause", "file", "line")},
-                "function": rule.function,
-                "outcome": outcome,
-            }
-            for rule, outcome in _rules(kept)
+            {**check.rule._asdict(), "outcome": check.outcome} for check in _checks(kept)
         ]
     return facts
 
@@ -224,11 +125,9 @@ def as_json(chosen: Recording) -> dict[str, Any]:
 def title(chosen: Recording) -> str:
     """Return what the recording is about, in a word or two."""
     incoming = chosen.incoming
-    if incoming is None:
-        return "Recording"
     if incoming.step == "page":
         query = "&".join(f"{name}={value}" for name, value in incoming.fields.items())
-        return f"{incoming.method} {incoming.url}" + (f"?{query}" if query else "")
+        return f"{incoming.method} {incoming.url}{'?' if query else ''}{query}"
     names = {"callback": "Sign-in", "password": "Password sign-in", "refresh": "Refresh"}
     return names.get(incoming.step, "Sign-in, repeated")
 
@@ -248,9 +147,9 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
         at = exchange.ended if is_response else exchange.started
         yield Arrow(
             number=count + 1,
-            anchor=_anchor(index),
+            anchor=f"m{index + 1}",
             sender=from_lane,
-            label=_response_label(exchange) if is_response else _request_label(exchange),
+            label=_label(exchange, is_response=is_response),
             time="" if at is None else _elapsed(at - began),
             y=_FIRST_ARROW + count * _BETWEEN_ARROWS,
             from_x=LANES[from_lane],
@@ -272,16 +171,9 @@ def _in_order(exchanges: list[Exchange]) -> Iterator[tuple[int, Exchange, bool]]
     yield from waiting
 
 
-def _anchor(index: int) -> str:
-    return f"m{index + 1}"
-
-
-def _request_label(exchange: Exchange) -> str:
-    path = "/" + exchange.url.rpartition("/")[2]
-    return f"{exchange.method} {path}"
-
-
-def _response_label(exchange: Exchange) -> str:
+def _label(exchange: Exchange, *, is_response: bool) -> str:
+    if not is_response:
+        return f"{exchange.method} /{exchange.url.rpartition('/')[2]}"
     if exchange.status is None:
         return "no response"
     for name, label in (
@@ -303,36 +195,30 @@ def _elapsed(milliseconds: float) -> str:
     return f"{milliseconds:.0f} ms"
 
 
-def _message(index: int, exchange: Exchange, arrows: tuple[Arrow, ...]) -> Message:
-    anchor = _anchor(index)
-    ended = exchange.ended
+def _message(index: int, exchange: Exchange, arrows: list[Arrow]) -> Message:
+    anchor, ended = f"m{index + 1}", exchange.ended
+    # The start is reconstructed, not measured.
+    is_measured = ended is not None and exchange.step != "login"
     return Message(
         anchor=anchor,
-        arrows=tuple(arrow for arrow in arrows if arrow.anchor == anchor),
+        arrows=[arrow for arrow in arrows if arrow.anchor == anchor],
         step=STEPS[exchange.step],
         exchange=exchange,
-        # The start is reconstructed, not measured.
-        milliseconds=None
-        if ended is None or exchange.step == "login"
-        else max(0.0, ended - exchange.started),
-        checks=tuple(
-            Check(rule, outcome, _source_of_rule(rule)) for rule, outcome in _rules(exchange)
-        ),
-        sources=tuple(map(_source, exchange.frames)),
-        commands=tuple(_commands(exchange)),
+        milliseconds=max(0.0, (ended or 0.0) - exchange.started) if is_measured else None,
+        checks=list(_checks(exchange)),
+        sources=[_source(frame) for frame in exchange.frames],
+        commands=list(_commands(exchange)),
     )
 
 
-def _rules(exchange: Exchange) -> Iterator[tuple[Rule, Outcome]]:
+def _checks(exchange: Exchange) -> Iterator[Check]:
     for name, outcome in exchange.checks.items():
         # Another version of the app, on another server, may have rules of its own.
         if (function := rules.RULES.get(name)) is not None:
-            yield rules.describe(function), outcome
-
-
-def _source_of_rule(rule: Rule) -> Source:
-    place = Frame(rule.file, rule.line, rule.function)
-    return Source(place, tuple(enumerate(rule.source, rule.line)))
+            rule = rules.describe(function)
+            lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+            place = Frame(rule.file, rule.line, rule.function)
+            yield Check(rule, outcome, Source(place, tuple(enumerate(lines, rule.line))))
 
 
 def _source(frame: Frame) -> Source:

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from demo import storage
 from demo.masking import Masker, query_of
-from demo.recorder import INCOMING, Frame, Recorder, current, harmless
+from demo.recorder import INCOMING, Frame, Recorder, Recording, current, harmless
 from omnifund import authorization
 from omnifund.authorization import AuthorizationRequest
 from omnifund.client import OmniFund
@@ -67,7 +67,7 @@ def is_kept() -> bool:
     That is so when OmniFund was sent a request, and when a callback ended here without one.
     """
     recorder = current()
-    steps = {message.step for message in recorder.messages} if recorder else set()
+    steps = {each.exchange.step for each in recorder.messages} if recorder else set()
     return bool(steps - INCOMING) or "callback" in steps
 
 
@@ -82,17 +82,11 @@ def _begin() -> None:
     connection = auth.connection() if auth.is_signed_in() else None
     if connection is not None:
         masker.learn(connection.id)
-        recorder.has_tokens(
-            connection.stored.token.access_token, connection.stored.token.refresh_token
-        )
-    recorder.add(
-        step,
-        request.method,
-        request.path,
-        headers={"Cookie": ", ".join(name for name, _ in own_cookies()) or "none"},
-        fields=[*request.args.items(multi=True)],
-        frames=[Frame.of(current_app.view_functions[str(request.endpoint)])],
-    )
+        token = connection.stored.token
+        recorder.has_tokens(token.access_token, token.refresh_token)
+    view = current_app.view_functions[str(request.endpoint)]
+    cookies = ", ".join(name for name, _ in own_cookies())
+    recorder.add(step, request.method, request.path, [Frame.of(view)], headers={"Cookie": cookies})
     g.recorder = recorder
 
 
@@ -141,27 +135,24 @@ def _finish(_app: Flask, response: Response, **_extra: Any) -> None:
     error = g.get("handled_error")
     if error is not None and not isinstance(error, HTTPException):
         recorder.failed(error)
-    incoming = next(message for message in recorder.messages if message.step in INCOMING)
+    incoming = recorder.incoming
     # Not earlier: reading a form that is too large is an error.
-    incoming.fields = [*incoming.fields, *request.form.items(multi=True)]
+    values = request.values if request.method == "POST" else request.args
+    incoming.fields = list(values.items(multi=True))
     recorder.responded(incoming, response.status_code, _headers(response))
-    signed_in = _signed_in(recorder, response)
-    if incoming.step == "callback":
+    # Whether this request has started a session with new tokens.
+    grants = {each.exchange.step for each in recorder.messages} - INCOMING - {"api"}
+    signed_in = request.blueprint == "auth" and response.status_code == 303 and bool(grants)
+    if incoming.exchange.step == "callback":
         _put_start_first(recorder)
         if response.status_code == 303 and not signed_in:
-            incoming.step = "repeated_callback"
-    _keep(recorder, response, signed_in=signed_in)
+            incoming.exchange.step = "repeated_callback"
+    _keep(recorder.finish(), response, signed_in=signed_in)
 
 
-def _signed_in(recorder: Recorder, response: Response) -> bool:
-    """Whether this request has started a session with new tokens."""
-    grants = {"authorization_code", "password_grant"} & {each.step for each in recorder.messages}
-    return bool(grants) and response.status_code == 303
-
-
-def _keep(recorder: Recorder, response: Response, *, signed_in: bool) -> None:
+def _keep(recording: Recording, response: Response, *, signed_in: bool) -> None:
     """Keep the recording in its session; in the browser, where there is no session any more."""
-    recording, sid = recorder.finish(), _session_id(response)
+    sid = _session_id(response)
     if recording.problem and (request.blueprint == "auth" or sid is None):
         storage.keep_in_browser(recording, response)
     elif sid is not None:
@@ -204,24 +195,15 @@ def _put_start_first(recorder: Recorder) -> None:
     recorder.messages.clear()
     url = omnifund().oauth.authorization_url(started)
     at = round((started.started_at - recorder.at) * 1000, 1)
-    login = recorder.add(
-        "login",
-        "GET",
-        "/login",
-        headers={},
-        fields=[("next", started.next)],
-        frames=[
-            Frame.of(OAuthClient.authorization_url),
-            Frame.of(OmniFund.create_authorization_request),
-            Frame.of(auth.login),
-        ],
-    )
+    functions = (OAuthClient.authorization_url, OmniFund.create_authorization_request, auth.login)
+    frames = [Frame.of(function) for function in functions]
+    login = recorder.add("login", "GET", "/login", frames, fields=[("next", started.next)])
     recorder.responded(login, 302, {"Location": url})
-    login.started = login.ended = at
-    address, _, _ = url.partition("?")
-    visit = recorder.add("authorize", "GET", address, headers={}, fields=query_of(url), frames=[])
-    visit.started, visit.status, visit.ended = at, 302, callback.started
+    login.exchange.started = login.exchange.ended = at
+    visit = recorder.add("authorize", "GET", url.partition("?")[0], [], fields=query_of(url))
     visit.response_fields = callback.fields
+    visit.exchange.status = 302
+    visit.exchange.started, visit.exchange.ended = at, callback.exchange.started
     recorder.messages += [callback, *others]
 
 

@@ -93,17 +93,17 @@ class Exchange(msgspec.Struct):
     step: str
     method: str
     url: str
-    fields: dict[str, str]
-    headers: dict[str, str]
-    started: float
     frames: list[Frame]
-    status: int | None
-    response_headers: dict[str, str]
-    response_fields: dict[str, str]
-    body: str
-    ended: float | None
-    checks: dict[str, Outcome]
-    problem: str
+    started: float
+    ended: float | None = None
+    fields: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    status: int | None = None
+    response_headers: dict[str, str] = {}
+    response_fields: dict[str, str] = {}
+    body: str = ""
+    checks: dict[str, Outcome] = {}
+    problem: str = ""
 
 
 class Recording(msgspec.Struct):
@@ -120,9 +120,9 @@ class Recording(msgspec.Struct):
     exchanges: list[Exchange]
 
     @property
-    def incoming(self) -> Exchange | None:
+    def incoming(self) -> Exchange:
         """The browser's request that the recording is about."""
-        return next((each for each in self.exchanges if each.step in INCOMING), None)
+        return next(each for each in self.exchanges if each.step in INCOMING)
 
 
 # --- what is collected: as it is -------------------------------------------------------------
@@ -130,52 +130,36 @@ class Recording(msgspec.Struct):
 
 @dataclass(slots=True)
 class Message:
-    """A request and its response, with all their secrets.
+    """An exchange with all its secrets.
 
     ``stopped_in``: the functions through which the error that ended it was raised, from the
     outermost to the innermost; ``problem``: its class and its message.
     """
 
-    step: str
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    fields: Sequence[tuple[str, Any]]
-    frames: list[Frame]
-    started: float
-    status: int | None = None
+    exchange: Exchange
+    headers: Mapping[str, str] = field(default_factory=dict)
+    fields: Sequence[tuple[str, Any]] = ()
     response_headers: Mapping[str, str] = field(default_factory=dict)
     response_fields: Sequence[tuple[str, Any]] = ()
     body: bytes | None = None
-    ended: float | None = None
     stopped_in: tuple[CodeType, ...] = ()
     problem: Problem = ("", "")
 
-    def masked(self, masker: Masker) -> Exchange:
-        """Return what may be kept."""
-        fields = masker.fields(self.fields)
+    def mask(self, masker: Masker) -> Exchange:
+        """Write into the exchange what may be kept; return it."""
+        kept = self.exchange
+        kept.headers = masker.headers(self.headers)
+        kept.fields = masker.fields(self.fields)
+        kept.response_headers = masker.headers(self.response_headers)
         location = query_of(self.response_headers.get("Location", ""))
-        returned = masker.fields([*location, *self.response_fields])
-        note = ""
+        kept.response_fields = masker.fields([*location, *self.response_fields])
         if self.body is not None:
-            note, members = masker.body(self.response_headers, self.body)
-            returned |= members
-        return Exchange(
-            step=self.step,
-            method=self.method,
-            url=self.url,
-            fields=fields,
-            headers=masker.headers(self.headers),
-            started=self.started,
-            frames=self.frames,
-            status=self.status,
-            response_headers=masker.headers(self.response_headers),
-            response_fields=returned,
-            body=note,
-            ended=self.ended,
-            checks=rules.outcomes(self.step, fields | returned, self.stopped_in, self.status),
-            problem=_in_words(self.problem, masker),
-        )
+            kept.body, members = masker.body(self.response_headers, self.body)
+            kept.response_fields |= members
+        names = kept.fields | kept.response_fields
+        kept.checks = rules.outcomes(kept.step, names, self.stopped_in, kept.status)
+        kept.problem = _in_words(self.problem, masker)
+        return kept
 
 
 class Recorder:
@@ -189,21 +173,13 @@ class Recorder:
         self._masker = masker
         self._problem: Problem = ("", "")
         self._tokens: dict[str, str | None] = {}
-        self._refreshed: Message | None = None
+        self._refresh: Exchange | None = None
         self._began = time.perf_counter()
 
-    def add(
-        self,
-        step: str,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        fields: Sequence[tuple[str, Any]],
-        frames: list[Frame],
-    ) -> Message:
-        """Note a request. ``url`` has no query: its parameters are in ``fields``."""
-        message = Message(step, method, url, headers, fields, frames, self._milliseconds())
+    def add(self, step: str, method: str, url: str, frames: list[Frame], **request: Any) -> Message:
+        """Note a request. ``url`` has no query: ``request`` has the ``fields`` and ``headers``."""
+        exchange = Exchange(step, method, url, frames, started=self._milliseconds())
+        message = Message(exchange, **request)
         if len(self.messages) < MAX_EXCHANGES:
             self.messages.append(message)
         return message
@@ -212,8 +188,8 @@ class Recorder:
         self, message: Message, status: int, headers: Mapping[str, str], body: bytes | None = None
     ) -> None:
         """Note the response to ``message``."""
-        message.status, message.response_headers, message.body = status, headers, body
-        message.ended = self._milliseconds()
+        message.response_headers, message.body = headers, body
+        message.exchange.status, message.exchange.ended = status, self._milliseconds()
 
     def has_tokens(self, access_token: str, refresh_token: str | None) -> None:
         """Note the tokens of the session at the beginning of the request."""
@@ -222,7 +198,7 @@ class Recorder:
 
     def refreshed(self) -> None:
         """Note that the latest request was a refresh, and succeeded."""
-        self._refreshed = self.messages[-1]
+        self._refresh = self.messages[-1].exchange
 
     def superseded(self) -> None:
         """Note that the tokens of the latest request were not stored: newer ones are."""
@@ -232,37 +208,33 @@ class Recorder:
         """Note what ended an exchange, and unless ``page`` is false, the browser's request too."""
         stopped_in = rules.functions_of(error)
         # The messages of other errors may contain anything.
-        text = str(error) if isinstance(error, OmniFundError) else ""
-        problem = (type(error).__name__, text)
-        stopped = self.messages[
-            rules.stopped_step([each.step for each in self.messages], stopped_in)
-        ]
+        problem = (type(error).__name__, str(error) if isinstance(error, OmniFundError) else "")
+        steps = [message.exchange.step for message in self.messages]
+        stopped = self.messages[rules.stopped_step(steps, stopped_in)]
         # The first report is the one from where it happened.
         if not stopped.stopped_in:
             stopped.stopped_in, stopped.problem = stopped_in, problem
         if page:
             self._problem = problem
-            for each in self.messages:
-                if each.step in INCOMING:
-                    each.stopped_in = stopped_in
+            self.incoming.stopped_in = stopped_in
+
+    @property
+    def incoming(self) -> Message:
+        """The browser's request."""
+        return next(each for each in self.messages if each.exchange.step in INCOMING)
 
     def finish(self) -> Recording:
         """Return what may be kept."""
-        for each in self.messages:
-            each.masked(self._masker)  # only to learn every secret first
-        exchanges = [each.masked(self._masker) for each in self.messages]
-        return Recording(
-            id=self._id,
-            at=self.at,
-            problem=_in_words(self._problem, self._masker),
-            changed=self._changed(),
-            exchanges=exchanges,
-        )
+        for message in self.messages:
+            message.mask(self._masker)  # only to learn every secret first
+        exchanges = [message.mask(self._masker) for message in self.messages]
+        problem = _in_words(self._problem, self._masker)
+        return Recording(self._id, self.at, problem, self._changed(), exchanges)
 
     def _changed(self) -> dict[str, tuple[str, str]]:
-        if self._refreshed is None:
+        if self._refresh is None:
             return {}
-        after = self._refreshed.masked(self._masker).response_fields
+        after = self._refresh.response_fields
         before = {name: self._masker.mark(token) for name, token in self._tokens.items() if token}
         # RFC 6749 §6: without a new refresh token the old one stays valid.
         return {name: (mark, after.get(name) or mark) for name, mark in before.items()}
@@ -277,36 +249,33 @@ def current() -> Recorder | None:
     return recorder
 
 
-class RecordingHTTPClient(HTTPClient):
-    """An HTTP client whose messages are recorded, if the current request is."""
+def _in_words(problem: Problem, masker: Masker) -> str:
+    kind, message = problem
+    return f"{kind}: {masker.text(message)}" if message else kind
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | str | None = None,
-        max_bytes: int,
-    ) -> Response:
+
+class RecordingHTTPClient(HTTPClient):
+    """An HTTP client that records its messages, if the current request is recorded."""
+
+    def send(self, method: str, path: str, **request: Any) -> Response:
         """Send as ``HTTPClient`` does."""
-        message = _sent(method, self.base_url + path, headers, body)
-        response = super().send(method, path, headers=headers, body=body, max_bytes=max_bytes)
+        message = _sent(method, self.base_url + path, **request)
+        response = super().send(method, path, **request)
         _received(message, response)
         return response
 
 
 @harmless
 def _sent(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | str | None
+    method: str, url: str, headers: Mapping[str, str], body: bytes | str | None = None, **_: Any
 ) -> Message | None:
     if (recorder := current()) is None:
         return None
     form = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
     url, _, query = url.partition("?")
-    fields = parse_qsl(query, keep_blank_values=True) + parse_qsl(form, keep_blank_values=True)
+    fields = parse_qsl(f"{query}&{form}", keep_blank_values=True)
     step = _GRANTS.get(dict(fields).get("grant_type", ""), "api")
-    return recorder.add(step, method, url, headers=headers, fields=fields, frames=_frames())
+    return recorder.add(step, method, url, _frames(), headers=headers, fields=fields)
 
 
 @harmless
@@ -315,22 +284,18 @@ def _received(message: Message | None, response: Response) -> None:
         recorder.responded(message, response.status, response.headers, response.body)
 
 
-def _in_words(problem: Problem, masker: Masker) -> str:
-    kind, message = problem
-    return f"{kind}: {masker.text(message)}" if message else kind
-
-
 # --- where in the code -----------------------------------------------------------------------
 
 
 def _frames() -> list[Frame]:
-    """Return the innermost lines of the project's code that led here."""
-    found = [
-        Frame(file, line, frame.f_code.co_name)
-        for frame, line in traceback.walk_stack(sys._getframe(1))
-        if (file := _own_file(frame.f_code.co_filename)) is not None
-        and not file.startswith(("demo/", "omnifund/http.py"))
-    ]
+    """Return the innermost line of the project's code that led here, and where it was called."""
+    found: list[Frame] = []
+    for frame, line in traceback.walk_stack(sys._getframe(1)):
+        file, function = _own_file(frame.f_code.co_filename), frame.f_code.co_name
+        # Helpers on the way only pass things on.
+        is_telling = not (found and function.startswith("_"))
+        if file and not file.startswith(("demo/", "omnifund/http.py")) and is_telling:
+            found.append(Frame(file, line, function))
     return found[:MAX_FRAMES]
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import textwrap
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from omnifund import api, authorization, http, oauth, token
 from omnifund.authorization import PendingRequests
@@ -118,16 +116,14 @@ SUPERSEDED: Final = (RedisTokenStore.replace.__code__,)
 """Where a refresh has stopped whose tokens were not stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule and the code that applies it; ``file`` is the path of its module."""
+class Rule(NamedTuple):
+    """A rule and where the function is that applies it; ``file`` is relative to the root."""
 
     text: str
     clause: str
     file: str
     line: int
     function: str
-    source: tuple[str, ...]
 
 
 @functools.cache
@@ -137,15 +133,9 @@ def describe(function: Function) -> Rule:
     found = _RULE.fullmatch(first_paragraph)
     if found is None:
         raise ValueError(f"the docstring of {function.__qualname__} is no rule with its clause")
-    lines, first = inspect.getsourcelines(function)
-    return Rule(
-        text=found["text"],
-        clause=found["clause"],
-        file=function.__module__.replace(".", "/") + ".py",
-        line=first,
-        function=function.__name__,
-        source=tuple(textwrap.dedent("".join(lines)).splitlines()),
-    )
+    file = function.__module__.replace(".", "/") + ".py"
+    line = function.__code__.co_firstlineno
+    return Rule(found["text"], found["clause"], file, line, function.__name__)
 
 
 def name_of(function: Function) -> str:

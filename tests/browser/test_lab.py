@@ -14,6 +14,8 @@ from playwright.sync_api import Page, expect
 from web.failures import CARDS, Way
 from web.lab import PAUSE
 
+from demo.failures import CARDS, Way
+from demo.lab import PAUSE
 from tests.browser.test_journey import log_in_at_omnifund
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer

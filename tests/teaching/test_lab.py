@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 
 import pytest
-from omnifund.trace import Check
-from web.failures import CARDS, Card
-from web.lab import proof_source
 from werkzeug.test import Client
 
 from app import create_app
-from omnifund import trace
+from demo import recorder
+from demo.failures import CARDS, Card
+from demo.lab import proof_source
+from demo.rules import describe
+from omnifund.client import OmniFund
 from tests.support.rig import rig
 from tests.support.stack import Person, Stack, app_settings, forms, running_stack
 
@@ -70,7 +71,7 @@ def test_a_card_shows_the_test_that_proves_it_from_the_files_beside_the_app(
     assert "def test_a_denial_is_explained_and_changes_nothing_else" in page
     assert CARDS["deny"].proof in page
     # An image for production holds no tests.
-    monkeypatch.setattr(trace, "ROOT", tmp_path)
+    monkeypatch.setattr(recorder, "ROOT", tmp_path)
     page = person.get("/lab/deny").text
     assert "installed here" in page
     assert person.get("/lab/no-such-card").status_code == 404
@@ -114,7 +115,7 @@ def test_a_callback_that_comes_again_is_told_too(person: Person) -> None:
     (shown,) = re.findall(r'href="/inspector\?show=([0-9a-f]+)"', page)
     conversation = person.get(f"/inspector?show={shown}").text
     assert "Sign-in, repeated" in conversation
-    assert Check.ATTEMPT_FINISHED.text in conversation
+    assert describe(OmniFund._repeated).text in conversation
 
 
 def test_an_omnifund_without_switches_is_said_so(redis_url: str) -> None:

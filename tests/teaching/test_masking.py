@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from omnifund.masking import HIDDEN, MAX_FIELDS, Masker
+
+from demo.masking import HIDDEN, MAX_FIELDS, Masker
 
 CANARY = "canary-4f1d9a77c0b24e0c8f6d"
 
