@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from web.failures import CARDS, Way
-from web.lab import PAUSE
 
 from demo.failures import CARDS, Way
 from demo.lab import PAUSE
