@@ -22,12 +22,19 @@ from omnifund.token_store import StoredToken
 MAX_API_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_MEMBERS: Final = 1000  # the most members of one page; API Platform's default is 30
 _PATH: Final = re.compile(r"/api(?:/[A-Za-z0-9_-]+){1,3}")
+_ERRORS: Final[dict[int, type[errors.OmniFundError]]] = {
+    400: errors.InvalidFilter,
+    401: errors.AccessTokenRejected,
+    403: errors.AccessForbidden,
+    404: errors.RecordNotFound,
+}
 _LAST_SECOND: Final = 253_402_300_799  # the end of the year 9999
 _MAX_TOTAL: Final = 10**12
 
 Params = Iterable[tuple[str, str]]
 """Query parameters in order; a name may be repeated (``id[]``)."""
 
+Stored = StoredToken | None
 Item = TypeVar("Item")
 
 
@@ -78,23 +85,16 @@ class Page(Generic[Item]):
     next_page: int | None
 
 
+@dataclass(eq=False)
 class API:
     """OmniFund's REST API on behalf of the merchant of a connection."""
 
-    def __init__(
-        self, http: HTTPClient, refresher: TokenRefresher, *, clock: Callable[[], float]
-    ) -> None:
-        self._http = http
-        self._refresher = refresher
-        self._clock = clock
+    http: HTTPClient
+    refresher: TokenRefresher
+    clock: Callable[[], float]
 
     def customers(
-        self,
-        connection_id: str,
-        filters: Params = (),
-        *,
-        page: int = 1,
-        stored: StoredToken | None = None,
+        self, connection_id: str, filters: Params = (), *, page: int = 1, stored: Stored = None
     ) -> Page[Customer]:
         """Return a page of ``/api/customers``; for ``stored`` and errors see ``get``."""
         payload = self.get(connection_id, "/api/customers", [*filters, *_page(page)], stored=stored)
@@ -107,7 +107,7 @@ class API:
         filters: Params = (),
         *,
         page: int = 1,
-        stored: StoredToken | None = None,
+        stored: Stored = None,
     ) -> Page[Transaction]:
         """Return a page of the processed (``history``) or scheduled (``pending``) transactions."""
         path = f"/api/transactions-{kind}"
@@ -115,30 +115,22 @@ class API:
         return _collection(payload, _transaction, page)
 
     def get(
-        self,
-        connection_id: str,
-        path: str,
-        params: Params = (),
-        *,
-        stored: StoredToken | None = None,
+        self, connection_id: str, path: str, params: Params = (), *, stored: Stored = None
     ) -> Mapping[str, Any]:
         """Return the JSON object at ``path``, for example ``/api/customers``.
 
-        ``stored``: the token as the caller has just read it, which saves reading it again.
-
-        Raises ``ValueError`` for a path that is not the API's, ``ReauthorizationRequired``,
-        ``InvalidFilter``, ``AccessForbidden``, ``RecordNotFound``, ``AccessTokenRejected``, or
-        another of ``omnifund.errors`` when the API or the token cannot be used now.
+        ``stored``: the token as the caller has just read it, which saves reading it again. Raises
+        ``ValueError`` for a path that is not the API's, and any of ``omnifund.errors``.
         """
         require_api_path(path)
         query = urlencode(list(params))
         target = f"{path}?{query}" if query else path
-        stored = self._refresher.valid_token(connection_id, stored)
+        stored = self.refresher.valid_token(connection_id, stored)
         response = self._send(target, stored)
         if response.status == 401:
-            stored = self._refresher.replace_rejected(connection_id, stored)
+            stored = self.refresher.replace_rejected(connection_id, stored)
             response = self._send(target, stored)
-        raise_if_unavailable(response, now=self._clock())
+        raise_if_unavailable(response, now=self.clock())
         require_success(response)
         return read_json_object(response)
 
@@ -149,7 +141,7 @@ class API:
             "Accept": "application/ld+json, application/json",
             "Authorization": f"Bearer {stored.token.access_token}",
         }
-        return self._http.send("GET", target, headers=headers, max_bytes=MAX_API_RESPONSE_BYTES)
+        return self.http.send("GET", target, headers=headers, max_bytes=MAX_API_RESPONSE_BYTES)
 
 
 # --- the rules; each first sentence is what the inspector shows ----------------------------------
@@ -163,16 +155,9 @@ def require_api_path(path: str) -> None:
 
 def require_success(response: Response) -> None:
     """The API returned 200 (RFC 9110 §15.3.1)."""
-    if response.status == 400:
-        raise errors.InvalidFilter("OmniFund's API returned 400")
-    if response.status == 401:
-        raise errors.AccessTokenRejected("OmniFund's API rejects the new access token too")
-    if response.status == 403:
-        raise errors.AccessForbidden("OmniFund's API returned 403")
-    if response.status == 404:
-        raise errors.RecordNotFound("OmniFund's API has no such record")
     if response.status != 200:
-        raise errors.InvalidResponse(f"OmniFund's API returned {response.status}")
+        kind = _ERRORS.get(response.status, errors.InvalidResponse)
+        raise kind(f"OmniFund's API returned {response.status}")
 
 
 # --- reading ---------------------------------------------------------------------------------

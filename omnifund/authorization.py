@@ -188,10 +188,7 @@ def require_code(parameters: Parameters, request: AuthorizationRequest) -> Autho
 def read_authorization_response(
     parameters: Parameters, request: AuthorizationRequest, *, issuer: str
 ) -> AuthorizationCode:
-    """Validate a callback whose ``state`` belongs to ``request``; for errors see ``require_code``.
-
-    ``issuer``: OmniFund's base URL.
-    """
+    """Validate a callback whose ``state`` belongs to ``request``; for errors see ``require_code``."""
     require_no_repetition(parameters)
     require_issuer(parameters, issuer)
     return require_code(parameters, request)
@@ -209,48 +206,40 @@ def _values(parameters: Parameters, name: str) -> list[str]:
     return [value for key, value in parameters if key == name]
 
 
-# --- cookies and claims --------------------------------------------------------------------------
-
-
+@dataclass(eq=False)
 class PendingRequests:
-    """Encrypts pending authorization requests for the browser; lets each be used once."""
+    """Encrypts pending authorization requests for the browser; lets each be used once.
 
-    def __init__(
-        self,
-        cipher: Cipher,
-        store: RedisStore,
-        *,
-        cookie_prefix: str,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """``cookie_prefix``: the beginning of the cookies' names. ``sleep`` paces waiting."""
-        self._cipher = cipher
-        self._store = store
-        self._prefix = cookie_prefix
-        self._sleep = sleep
+    ``cookie_prefix``: the beginning of the cookies' names. ``sleep`` paces waiting.
+    """
+
+    cipher: Cipher
+    store: RedisStore
+    cookie_prefix: str
+    sleep: Callable[[float], None] = time.sleep
 
     def cookie(self, request: AuthorizationRequest) -> tuple[str, str]:
         """Return the name and the value of the cookie that carries ``request``.
 
         The name contains the time, so that the oldest cookie is known without decrypting any.
         """
-        name = f"{self._prefix}{int(request.started_at * 1000):013d}_{_tag(request.state)}"
+        name = f"{self.cookie_prefix}{int(request.started_at * 1000):013d}_{_tag(request.state)}"
         facts = [request.code_verifier, request.next, request.started_at, request.owner]
-        sealed = self._cipher.seal(json.dumps(facts).encode(), secret=request.state, name="attempt")
+        sealed = self.cipher.seal(json.dumps(facts).encode(), secret=request.state, name="attempt")
         return name, base64.urlsafe_b64encode(sealed).decode()
 
     def surplus(self, cookies: Mapping[str, str], *, room_for: int) -> list[str]:
         """Return the names of the oldest cookies, beyond the limit less ``room_for``."""
-        names = sorted(name for name in cookies if name.startswith(self._prefix))
+        names = sorted(name for name in cookies if name.startswith(self.cookie_prefix))
         return names[: max(0, len(names) + room_for - PENDING_PER_BROWSER)]
 
     def find(
         self, state: str, cookies: Mapping[str, str], *, now: float, owner: str = ""
     ) -> AuthorizationRequest:
         """Return this browser's request for ``state``. Raises ``InvalidState``."""
-        names = (name for name in cookies if name.startswith(self._prefix))
+        names = (name for name in cookies if name.startswith(self.cookie_prefix))
         mine = (cookies[name] for name in names if name.endswith(f"_{_tag(state)}"))
-        request = require_own_request(next(mine, None), state, self._cipher)
+        request = require_own_request(next(mine, None), state, self.cipher)
         require_recent(request, now=now)
         require_owner(request, owner)
         return request
@@ -270,7 +259,7 @@ class PendingRequests:
         commands: list[Command] = []
         for key in keys:
             commands += [("SET", key, mine, "NX", "EX", _CLAIM_SECONDS), ("GET", key)]
-        holders = self._store.execute(*commands)[1::2]
+        holders = self.store.execute(*commands)[1::2]
         if holders[0] != mine:
             return self._wait(request, keys[0], holders[0])
         if any(holder != mine for holder in holders):
@@ -280,24 +269,15 @@ class PendingRequests:
 
     def _wait(self, request: AuthorizationRequest, key: str, holder: bytes | None) -> str:
         for _ in range(int(WAIT_SECONDS / _POLL_SECONDS)):
-            if (connection_id := self._completed_with(request, key, holder)) is not None:
-                return connection_id
-            holder, remaining_ms = self._store.execute(("GET", key), ("PTTL", key))
+            if completed := self.cipher.read(holder, secret=request.state, name=key):
+                return completed.decode()
+            holder, remaining_ms = self.store.execute(("GET", key), ("PTTL", key))
             # Counted from the claim: after a worker has died, not every reload waits again.
             seconds_since_claim = _CLAIM_SECONDS - remaining_ms / 1000
             if holder in (_FAILED, None) or seconds_since_claim >= WAIT_SECONDS:
                 break
-            self._sleep(_POLL_SECONDS)
+            self.sleep(_POLL_SECONDS)
         raise errors.InvalidState("the authorization request has been used")
-
-    def _completed_with(
-        self, request: AuthorizationRequest, key: str, mark: bytes | None
-    ) -> str | None:
-        try:
-            packed = self._cipher.open(mark or b"", secret=request.state, name=key)
-        except Unreadable:
-            return None
-        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
     def swap_command(self, cookies: Mapping[str, str], connection_id: str) -> Command:
         """Return the command that makes ``connection_id`` this browser's, and returns the last one.
@@ -306,25 +286,23 @@ class PendingRequests:
         browser's oldest pending request. Redis alone learns neither its value nor the ID.
         """
         key, secret = self._browser(cookies)
-        sealed = self._cipher.seal(connection_id.encode(), secret=secret, name=key)
+        sealed = self.cipher.seal(connection_id.encode(), secret=secret, name=key)
         return ("SET", key, sealed, "EX", _CLAIM_SECONDS, "GET")
 
     def swapped(self, cookies: Mapping[str, str], result: Any) -> str | None:
         """Return the connection ID that ``swap_command`` has replaced, if any."""
         key, secret = self._browser(cookies)
-        try:
-            return self._cipher.open(result or b"", secret=secret, name=key).decode()
-        except Unreadable:
-            return None
+        replaced = self.cipher.read(result, secret=secret, name=key)
+        return replaced.decode() if replaced else None
 
     def _browser(self, cookies: Mapping[str, str]) -> tuple[str, str]:
-        secret = cookies[min(name for name in cookies if name.startswith(self._prefix))]
+        secret = cookies[min(name for name in cookies if name.startswith(self.cookie_prefix))]
         return _key("browser", secret), secret
 
     def fail(self, request: AuthorizationRequest) -> None:
         """Tell callbacks that wait for this request that its sign-in has failed."""
         with suppress(errors.StoreUnavailable):  # They wait until their limit instead.
-            self._store.execute(("SET", _key("attempt", request.state), _FAILED, "XX", "KEEPTTL"))
+            self.store.execute(("SET", _key("attempt", request.state), _FAILED, "XX", "KEEPTTL"))
 
     def complete_command(self, request: AuthorizationRequest, connection_id: str) -> Command:
         """Return the command that remembers which connection the request led to.
@@ -333,8 +311,7 @@ class PendingRequests:
         drops it. When the same callback comes again, it gets the same connection.
         """
         key = _key("attempt", request.state)
-        packed = base64.urlsafe_b64decode(connection_id + "=" * (-len(connection_id) % 4))
-        sealed = self._cipher.seal(packed, secret=request.state, name=key)
+        sealed = self.cipher.seal(connection_id.encode(), secret=request.state, name=key)
         return ("SET", key, sealed, "XX", "KEEPTTL")
 
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -64,73 +64,60 @@ Also = Callable[[str], Sequence[Command]]
 """Returns commands that store something beside the new connection, whose ID it is given."""
 
 
+@dataclass(eq=False)
 class OmniFund:
-    """One application's client of OmniFund."""
+    """One application's client of OmniFund. Creating it opens no connection.
 
-    def __init__(
-        self,
-        redis: RedisClient,
-        *,
-        base_url: str,
-        client_id: str,
-        client_secret: str,
-        redirect_uri: str,
-        secret_keys: Sequence[str],
-        http: HTTPClient | None = None,
-        pkce: bool = True,
-        leeway: float = 60,
-        sign_in_seconds: int = SIGN_IN_SECONDS,
-        default_next: str = "/",
-        never_next: Collection[str] = (),
-        clock: Callable[[], float] = time.time,
-        on_event: OnEvent = ignore,
-        time_redis: Callable[[float], None] = lambda _seconds: None,
-    ) -> None:
-        """Connect the parts; opens no connection yet.
+    ``redis``: a client of redis-py, made with ``redis_client.OPTIONS``. ``secret_keys``: at least
+    32 characters each; the first one encrypts, the others only decrypt. ``http_client``: sends to
+    ``base_url``, if the default timeouts do not fit. ``leeway``: seconds before expiry from which a
+    token is refreshed. ``default_next``: where a sign-in leads that requested no page of this app;
+    ``never_next``: paths where none leads, such as ``/login``. ``clock`` returns Unix seconds.
+    Raises ``ValueError``.
+    """
 
-        ``redis``: from ``redis_client.connect``. ``secret_keys``: 32 characters or more each; the
-        first one encrypts, the others only decrypt. ``http``: sends to ``base_url``, if the default
-        timeouts don't fit. ``leeway``: seconds before expiry from which a token is refreshed.
-        ``default_next``: where merchants go who wanted no page, or one that is not a path of this
-        app; ``never_next``: paths that a sign-in never leads to, such as ``/login``. ``clock``
-        returns Unix seconds. Cookies are for https if ``redirect_uri`` is. Raises ``ValueError``.
-        """
-        if min(map(len, secret_keys), default=0) < MIN_SECRET_KEY_LENGTH:
+    redis: RedisClient
+    _: KW_ONLY
+    base_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    redirect_uri: str
+    secret_keys: Sequence[str] = field(repr=False)
+    http_client: HTTPClient | None = None
+    pkce: bool = True
+    leeway: float = 60
+    sign_in_seconds: int = SIGN_IN_SECONDS
+    default_next: str = "/"
+    never_next: Collection[str] = ()
+    clock: Callable[[], float] = time.time
+    on_event: OnEvent = ignore
+    time_redis: Callable[[float], None] = lambda _seconds: None
+
+    def __post_init__(self) -> None:
+        if min(map(len, self.secret_keys), default=0) < MIN_SECRET_KEY_LENGTH:
             raise ValueError(f"a secret key has {MIN_SECRET_KEY_LENGTH} characters or more")
-        self.secure_cookies = urlsplit(redirect_uri).scheme == "https"
-        self.sign_in_seconds = sign_in_seconds
-        self.clock = clock
-        self.on_event = on_event
-        self.cipher = Cipher(secret_keys)
-        self.store = RedisStore(redis, on_event, time_round_trip=time_redis)
-        self.http = http or HTTPClient(base_url, clock=clock)
+        shared: dict[str, Any] = {"clock": self.clock, "on_event": self.on_event}
+        self.secure_cookies = urlsplit(self.redirect_uri).scheme == "https"
+        self.cipher = Cipher(self.secret_keys)
+        self.store = RedisStore(self.redis, self.on_event, time_round_trip=self.time_redis)
+        self.http = self.http_client or HTTPClient(self.base_url, clock=self.clock)
         self.oauth = OAuthClient(
             self.http,
-            client_id=client_id,
-            client_secret=client_secret,
-            redirect_uri=redirect_uri,
-            clock=clock,
-            on_event=on_event,
+            client_id=self.client_id,
+            client_secret=self.client_secret,
+            redirect_uri=self.redirect_uri,
+            **shared,
         )
-        tag = fingerprint(f"{secret_keys[0]} {client_id} {client_secret}")[:8]
-        self.tokens = RedisTokenStore(self.store, self.cipher, client_tag=tag, on_event=on_event)
+        tag = fingerprint(f"{self.secret_keys[0]} {self.client_id} {self.client_secret}")[:8]
+        self.tokens = RedisTokenStore(self.store, self.cipher, tag, self.on_event)
+        timeout = self.http.total_timeout
         self.refresher = TokenRefresher(
-            self.oauth,
-            self.tokens,
-            leeway=leeway,
-            request_timeout=self.http.total_timeout,
-            clock=clock,
-            on_event=on_event,
+            self.oauth, self.tokens, leeway=self.leeway, request_timeout=timeout, **shared
         )
-        self.api = API(self.http, self.refresher, clock=clock)
+        self.api = API(self.http, self.refresher, clock=self.clock)
         # Browsers take a cookie with this prefix only over https and from this very host.
         prefix = ("__Host-" if self.secure_cookies else "") + "omnifund_attempt_"
         self._pending = PendingRequests(self.cipher, self.store, cookie_prefix=prefix)
-        self._pkce = pkce
-        self._default_next = default_next
-        self._never_next = (*never_next, urlsplit(redirect_uri).path)
-
-    # --- signing in --------------------------------------------------------------------------
 
     def create_authorization_request(
         self, cookies: Mapping[str, str], next: str | None = None, *, owner: str = ""
@@ -142,8 +129,8 @@ class OmniFund:
         """
         request = AuthorizationRequest(
             state=authorization.new_state(),
-            code_verifier=authorization.new_code_verifier() if self._pkce else "",
-            next=self.safe_next(next) or self._default_next,
+            code_verifier=authorization.new_code_verifier() if self.pkce else "",
+            next=self.safe_next(next) or self.default_next,
             started_at=self.clock(),
             owner=owner,
         )
@@ -223,11 +210,12 @@ class OmniFund:
         connection_id = secrets.token_urlsafe(32)
         self._save(connection_id, token, *also(connection_id))
         self._finish("password", connection_id, current)
-        return SignIn(connection_id, self.safe_next(next) or self._default_next)
+        return SignIn(connection_id, self.safe_next(next) or self.default_next)
 
     def safe_next(self, value: str | None) -> str | None:
         """Return ``value`` if a sign-in may lead there, else ``None``."""
-        return authorization.safe_next(value, never=self._never_next)
+        never = (*self.never_next, urlsplit(self.redirect_uri).path)
+        return authorization.safe_next(value, never=never)
 
     def surplus_cookies(self, cookies: Mapping[str, str], *, room_for: int = 0) -> list[Cookie]:
         """Return what makes the browser delete its oldest pending requests, beyond the limit.
@@ -237,8 +225,6 @@ class OmniFund:
         """
         names = self._pending.surplus(cookies, room_for=room_for)
         return [self._cookie(name, "", 0) for name in names]
-
-    # --- a connection ------------------------------------------------------------------------
 
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
         """Return a token that OmniFund should accept now; see ``TokenRefresher.valid_token``."""
@@ -254,8 +240,6 @@ class OmniFund:
         They stay valid at OmniFund until they expire: it has no revocation endpoint.
         """
         self.store.execute(self.tokens.delete_command(connection_id))
-
-    # --- steps -------------------------------------------------------------------------------
 
     def _read(
         self, parameters: authorization.Parameters, request: AuthorizationRequest
@@ -283,7 +267,7 @@ class OmniFund:
         if current is not None and self.tokens.load(current) is not None:
             connection_id = current
         self.on_event(Event.SIGN_IN_REPEATED)
-        return SignIn(connection_id, self._default_next, is_new=False)
+        return SignIn(connection_id, self.default_next, is_new=False)
 
     def _save(self, connection_id: str, token: Token, *more: Command) -> list[Any]:
         save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -37,38 +38,30 @@ _MISCONFIGURED: Final = frozenset(
 )
 
 
+@dataclass(eq=False)
 class OAuthClient:
-    """One registered client of OmniFund's authorization server."""
+    """One registered client of OmniFund's authorization server.
 
-    def __init__(
-        self,
-        http: HTTPClient,
-        *,
-        client_id: str,
-        client_secret: str,
-        redirect_uri: str,
-        clock: Callable[[], float],
-        on_event: OnEvent = ignore,
-    ) -> None:
-        """``clock`` returns Unix seconds; ``redirect_uri`` is sent exactly as given."""
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._redirect_uri = redirect_uri
-        self._authorize_url = http.base_url + AUTHORIZE_PATH
-        self._token_url = http.base_url + TOKEN_PATH
-        self._clock = clock
-        self._on_event = on_event
-        self._session = _TokenEndpoint(http, clock)
+    ``redirect_uri`` is sent exactly as given; ``clock`` returns Unix seconds.
+    """
+
+    http: HTTPClient
+    _: KW_ONLY
+    client_id: str
+    client_secret: str = field(repr=False)
+    redirect_uri: str
+    clock: Callable[[], float]
+    on_event: OnEvent = ignore
 
     @property
     def issuer(self) -> str:
-        """The authorization server's identifier (RFC 9207): its base URL."""
-        return self._authorize_url.removesuffix(AUTHORIZE_PATH)
+        """The authorization server's identifier (RFC 9207)."""
+        return self.http.base_url
 
     def authorization_url(self, request: AuthorizationRequest) -> str:
         """Return where to send the merchant (manual, step 2; RFC 6749 §4.1.1; RFC 7636 §4.3)."""
         url, _ = self._client().create_authorization_url(
-            self._authorize_url,
+            self.http.base_url + AUTHORIZE_PATH,
             state=request.state,
             code_verifier=request.code_verifier or None,
         )
@@ -80,10 +73,10 @@ class OAuthClient:
         Exchanges a code for a token (manual, step 5). Call it once for each code: whatever it
         raises, the code must not be sent again.
         """
-        parameters = {"code": code.value, "redirect_uri": self._redirect_uri}
+        parameters = {"code": code.value, "redirect_uri": self.redirect_uri}
         add_code_verifier(parameters, code.request)
         payload = self._request_token("authorization_code", **parameters)
-        return Token.from_response(payload, now=self._clock())
+        return Token.from_response(payload, now=self.clock())
 
     def password(self, username: str, password: str) -> Token:
         """Request a token with the merchant's own credentials (manual, password; RFC 6749 §4.3).
@@ -91,7 +84,7 @@ class OAuthClient:
         Raises ``InvalidGrant`` when OmniFund rejects this username and password.
         """
         payload = self._request_token("password", username=username, password=password)
-        return Token.from_response(payload, now=self._clock())
+        return Token.from_response(payload, now=self.clock())
 
     def refresh(self, token: Token) -> Token:
         """Request the next token (manual, "Refreshing an Access Token"; RFC 6749 §6).
@@ -100,7 +93,7 @@ class OAuthClient:
         """
         # Not Authlib's refresh_token(): it uses a token that the client object remembers.
         payload = self._request_token("refresh_token", refresh_token=token.refresh_token)
-        return Token.from_response(payload, now=self._clock(), previous=token)
+        return Token.from_response(payload, now=self.clock(), previous=token)
 
     def _request_token(self, grant_type: str, **parameters: Any) -> Mapping[str, Any]:
         """Send one token request. Raises this package's errors, and nothing else."""
@@ -111,18 +104,18 @@ class OAuthClient:
         except errors.OmniFundError as error:
             outcome = type(error).__name__
             if isinstance(error, errors.OmniFundTimeout) or getattr(error, "sent", False):
-                self._on_event(Event.TOKEN_AMBIGUOUS, grant=grant_type)
+                self.on_event(Event.TOKEN_AMBIGUOUS, grant=grant_type)
             raise
         finally:
             seconds = round(time.monotonic() - started, 4)
-            self._on_event(Event.TOKEN_REQUEST, grant=grant_type, outcome=outcome, seconds=seconds)
+            self.on_event(Event.TOKEN_REQUEST, grant=grant_type, outcome=outcome, seconds=seconds)
 
     def _fetch(self, grant_type: str, parameters: dict[str, Any]) -> Mapping[str, Any]:
         try:
             # A client for each request: Authlib keeps the token in it, and two merchants sharing
             # one could receive each other's token.
             payload: Mapping[str, Any] = self._client().fetch_token(
-                self._token_url, grant_type=grant_type, **parameters
+                self.http.base_url + TOKEN_PATH, grant_type=grant_type, **parameters
             )
         except OAuth2Error as error:
             raise _error_response(error.error) from None
@@ -133,12 +126,12 @@ class OAuthClient:
 
     def _client(self) -> OAuth2Client:
         return OAuth2Client(
-            self._session,
-            client_id=self._client_id,
-            client_secret=self._client_secret,
+            _TokenEndpoint(self.http, self.clock),
+            client_id=self.client_id,
+            client_secret=self.client_secret,
             # The manual shows the credentials in the body; Authlib's default is HTTP Basic.
             token_endpoint_auth_method="client_secret_post",
-            redirect_uri=self._redirect_uri,
+            redirect_uri=self.redirect_uri,
             code_challenge_method="S256",
         )
 
@@ -184,37 +177,29 @@ def _error_response(error: object) -> errors.OmniFundError:
     return errors.InvalidResponse("OmniFund returned an error that this app does not know")
 
 
+@dataclass(eq=False)
 class _TokenEndpoint:
     """What Authlib uses as its HTTP session: it sends to the token endpoint, and nowhere else."""
 
-    def __init__(self, http: HTTPClient, clock: Callable[[], float]) -> None:
-        self._http = http
-        self._clock = clock
+    http: HTTPClient
+    clock: Callable[[], float]
 
     def post(
         self, url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
-    ) -> _ValidatedResponse:
-        """Send a token request (RFC 6749 §4.1.3) and validate the response."""
-        if url != self._http.base_url + TOKEN_PATH:
+    ) -> SimpleNamespace:
+        """Send a token request (RFC 6749 §4.1.3); return as much of the response as Authlib reads.
+
+        What ``json`` returns has been validated already.
+        """
+        if url != self.http.base_url + TOKEN_PATH:
             raise ValueError("only the token endpoint is called")
-        response = self._http.send(
+        response = self.http.send(
             "POST",
             TOKEN_PATH,
             headers=headers,
             body=add_credentials(data, auth),
             max_bytes=MAX_TOKEN_RESPONSE_BYTES,
         )
-        raise_if_unavailable(response, now=self._clock())
-        return _ValidatedResponse(response.status, require_consistent_status(response))
-
-
-@dataclass(frozen=True, slots=True)
-class _ValidatedResponse:
-    """As much of a response as Authlib reads."""
-
-    status_code: int
-    payload: Mapping[str, Any]
-
-    def json(self) -> Mapping[str, Any]:
-        """Return the JSON object, which has been validated already."""
-        return self.payload
+        raise_if_unavailable(response, now=self.clock())
+        payload = require_consistent_status(response)
+        return SimpleNamespace(status_code=response.status, json=lambda: payload)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 import msgspec
@@ -21,7 +22,7 @@ from omnifund.encryption import fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
-from omnifund.token_store import Failure, RefreshLock, StoredToken, TokenStore
+from omnifund.token_store import Failure, RedisTokenStore, RefreshLock, StoredToken
 
 WAIT_SECONDS: Final = 5.0  # how long a request waits for another request's refresh
 # How long storing a refreshed token is tried: OmniFund has already dropped the old one.
@@ -33,36 +34,24 @@ _POLL_SECONDS: Final = 0.05
 _NO_REFRESH: Final = frozenset({"unauthorized_client", "unsupported_grant_type"})
 
 
+@dataclass(eq=False)
 class TokenRefresher:
-    """Returns access tokens by connection ID; refreshes them when they are due."""
+    """Returns access tokens by connection ID; refreshes them when they are due.
 
-    def __init__(
-        self,
-        oauth: OAuthClient,
-        tokens: TokenStore,
-        *,
-        leeway: float,
-        request_timeout: float,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-        on_event: OnEvent = ignore,
-    ) -> None:
-        """``leeway``: seconds before expiry from which a token is refreshed.
+    ``leeway``: seconds before expiry from which a token is refreshed. ``request_timeout``: the
+    longest that a token request can take, in seconds. ``clock`` returns Unix seconds;
+    ``monotonic`` and ``sleep`` only pace waiting.
+    """
 
-        ``request_timeout``: the longest that a token request can take, in seconds. ``clock``
-        returns Unix seconds; ``monotonic`` and ``sleep`` only pace waiting.
-        """
-        self._oauth = oauth
-        self._tokens = tokens
-        self._leeway = leeway
-        # The lock outlives the slowest refresh and its storing, so no second request acquires it
-        # while the first is still at work; the rest is for a server that is slow itself.
-        self._lock_seconds = request_timeout + SAVE_SECONDS + 5
-        self._clock = clock
-        self._sleep = sleep
-        self._monotonic = monotonic
-        self._on_event = on_event
+    oauth: OAuthClient
+    tokens: RedisTokenStore
+    _: KW_ONLY
+    leeway: float
+    request_timeout: float
+    clock: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    on_event: OnEvent = ignore
 
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
         """Return a token that OmniFund should accept now.
@@ -74,8 +63,8 @@ class TokenRefresher:
         cannot be refreshed now, which leaves the connection as it is.
         """
         stored = stored or self._load(connection_id)
-        now = self._clock()
-        if not stored.token.due(now, self._leeway):
+        now = self.clock()
+        if not stored.token.due(now, self.leeway):
             return stored
         if stored.token.expired(now):
             return self._refresh(connection_id, stored)
@@ -104,7 +93,7 @@ class TokenRefresher:
         return self._refresh(connection_id, stored, rejected=True)
 
     def _load(self, connection_id: str) -> StoredToken:
-        stored = self._tokens.load(connection_id)
+        stored = self.tokens.load(connection_id)
         if stored is None:
             raise errors.ReauthorizationRequired("there is no connection")
         return stored
@@ -117,17 +106,20 @@ class TokenRefresher:
         ``wait``: for another request's refresh. ``rejected``: the access token no longer works,
         whatever its expiry says.
         """
-        works = not rejected and not stale.token.expired(self._clock())
+        works = not rejected and not stale.token.expired(self.clock())
         if stale.token.refresh_token is None:
             if works:
                 return stale
             raise errors.ReauthorizationRequired("the connection has expired")
-        deadline = self._monotonic() + WAIT_SECONDS
+        deadline = self.monotonic() + WAIT_SECONDS
+        # The lock outlives the slowest refresh and its storing, so no second request acquires it
+        # while the first is still at work; the rest is for a server that is slow itself.
+        seconds = self.request_timeout + SAVE_SECONDS + 5
         while True:
-            lock = self._tokens.acquire_refresh_lock(connection_id, seconds=self._lock_seconds)
+            lock = self.tokens.acquire_refresh_lock(connection_id, seconds=seconds)
             if lock.stored is None or lock.stored.version != stale.version:
                 if lock.acquired:
-                    self._tokens.release_refresh_lock(connection_id, lock)
+                    self.tokens.release_refresh_lock(connection_id, lock)
                 if lock.stored is None:
                     raise errors.ReauthorizationRequired("the connection has ended")
                 return lock.stored
@@ -137,25 +129,25 @@ class TokenRefresher:
                 raise _as_seen(_recent_failure(lock.failure), works=works)
             if not wait:
                 return stale
-            if self._monotonic() >= deadline:
+            if self.monotonic() >= deadline:
                 raise errors.RefreshInProgress("another request is still refreshing this token")
-            self._sleep(_POLL_SECONDS)
+            self.sleep(_POLL_SECONDS)
 
     def _refresh_under_lock(
         self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
     ) -> StoredToken:
         try:
-            token = self._oauth.refresh(stale.token)
+            token = self.oauth.refresh(stale.token)
         except errors.InvalidGrant:
             return self._rejected(connection_id, stale, lock, works=works)
         except errors.OmniFundError as error:
             self._note(Event.REFRESH_FAILED, connection_id, reason=type(error).__name__)
             with suppress(errors.StoreUnavailable):  # The lock ends with its own lifetime instead.
-                self._tokens.release_refresh_lock(connection_id, lock, _failure(error))
+                self.tokens.release_refresh_lock(connection_id, lock, _failure(error))
             raise _as_seen(error, works=works) from None
         except BaseException:
             with suppress(errors.StoreUnavailable):
-                self._tokens.release_refresh_lock(connection_id, lock)
+                self.tokens.release_refresh_lock(connection_id, lock)
             raise
         return self._save(connection_id, stale, token, lock)
 
@@ -163,19 +155,19 @@ class TokenRefresher:
         self, connection_id: str, stale: StoredToken, token: Token, lock: RefreshLock
     ) -> StoredToken:
         # Encrypted once: the store recognizes by the version that a first, unanswered try worked.
-        fresh = self._tokens.prepare(connection_id, token)
-        deadline = self._monotonic() + SAVE_SECONDS
+        fresh = self.tokens.prepare(connection_id, token)
+        deadline = self.monotonic() + SAVE_SECONDS
         while True:
             try:
-                saved = self._tokens.replace(connection_id, stale, fresh, lock)
+                saved = self.tokens.replace(connection_id, stale, fresh, lock)
                 break
             except errors.StoreUnavailable:
-                if self._monotonic() >= deadline:
+                if self.monotonic() >= deadline:
                     # This request can still be served. The next one needs a new sign-in, because
                     # OmniFund has dropped the old refresh token and the new one was not stored.
                     self._note(Event.REFRESH_UNSAVED, connection_id)
                     return fresh
-                self._sleep(_POLL_SECONDS)
+                self.sleep(_POLL_SECONDS)
         if saved:
             self._note(Event.REFRESH_SUCCEEDED, connection_id)
             return fresh
@@ -189,19 +181,19 @@ class TokenRefresher:
         # run out used it, that request's token is in the store by now, and valid.
         if works:
             last = msgspec.structs.replace(stale.token, refresh_token=None)
-            kept = self._tokens.prepare(connection_id, last)
-            if self._tokens.replace(connection_id, stale, kept, lock):
+            kept = self.tokens.prepare(connection_id, last)
+            if self.tokens.replace(connection_id, stale, kept, lock):
                 self._note(Event.REFRESH_REJECTED, connection_id)
                 return kept
             return self._load(connection_id)
-        if not self._tokens.delete_if(connection_id, stale):
-            self._tokens.release_refresh_lock(connection_id, lock)
+        if not self.tokens.delete_if(connection_id, stale):
+            self.tokens.release_refresh_lock(connection_id, lock)
             return self._load(connection_id)
         self._note(Event.REFRESH_REJECTED, connection_id)
         raise errors.ReauthorizationRequired("OmniFund has ended the connection")
 
     def _note(self, event: Event, connection_id: str, **facts: str) -> None:
-        self._on_event(event, handle=fingerprint(connection_id), **facts)
+        self.on_event(event, handle=fingerprint(connection_id), **facts)
 
 
 # --- failed refreshes ----------------------------------------------------------------------------

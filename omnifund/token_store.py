@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -77,44 +77,20 @@ class RefreshLock:
     stored: StoredToken | None
 
 
-class TokenStore(Protocol):
-    """What refreshing needs of a store. Every method raises ``StoreUnavailable`` when it fails.
-
-    ``load`` returns ``None`` for "no token", never for a failure.
-    """
-
-    def load(self, connection_id: str) -> StoredToken | None: ...
-    def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock: ...
-    def release_refresh_lock(
-        self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
-    ) -> None: ...
-    def prepare(self, connection_id: str, token: Token) -> StoredToken: ...
-    def replace(
-        self, connection_id: str, old: StoredToken, new: StoredToken, lock: RefreshLock
-    ) -> bool: ...
-    def delete_if(self, connection_id: str, old: StoredToken) -> bool: ...
-
-
+@dataclass(eq=False)
 class RedisTokenStore:
-    """The ``TokenStore`` in Redis. Each method is one round trip.
+    """Stores tokens by connection ID. Each method is one round trip.
 
-    The methods that end in ``_command`` send nothing: their commands go into a round trip of the
-    caller's.
+    Every method raises ``StoreUnavailable`` when Redis fails, which never means "no token". The
+    methods that end in ``_command`` send nothing: their commands go into a round trip of the
+    caller's. ``client_tag`` changes with the client's credentials, and a failure with another tag
+    does not count.
     """
 
-    def __init__(
-        self,
-        store: RedisStore,
-        cipher: Cipher,
-        *,
-        client_tag: str = "",
-        on_event: OnEvent = ignore,
-    ) -> None:
-        """``client_tag`` changes with the client's credentials: failures of others don't count."""
-        self._store = store
-        self._cipher = cipher
-        self._failure_prefix = f"failed {client_tag} ".encode()
-        self._on_event = on_event
+    store: RedisStore
+    cipher: Cipher
+    client_tag: str = ""
+    on_event: OnEvent = ignore
 
     @staticmethod
     def key(connection_id: str) -> str:
@@ -125,8 +101,6 @@ class RedisTokenStore:
     def lock_key(connection_id: str) -> str:
         """Return the name of the refresh lock's key in Redis."""
         return f"omnifund:{{{fingerprint(connection_id)}}}:lock"
-
-    # --- commands ----------------------------------------------------------------------------
 
     def save_command(self, connection_id: str, token: Token, *, seconds: int) -> Command:
         """Return the command that stores ``token`` for ``seconds``, whatever was there before."""
@@ -142,18 +116,16 @@ class RedisTokenStore:
             return None
         name = self.key(connection_id)
         try:
-            packed = self._cipher.open(sealed, secret=connection_id, name=name)
+            packed = self.cipher.open(sealed, secret=connection_id, name=name)
             return StoredToken(_DECODER.decode(packed), sealed)
         except (Unreadable, msgspec.MsgspecError):
             handle = fingerprint(connection_id)
-            self._on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
+            self.on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
             return None
-
-    # --- round trips -------------------------------------------------------------------------
 
     def load(self, connection_id: str) -> StoredToken | None:
         """Return the connection's token, or ``None``."""
-        (sealed,) = self._store.execute(("GET", self.key(connection_id)))
+        (sealed,) = self.store.execute(("GET", self.key(connection_id)))
         return self.open(connection_id, sealed)
 
     def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
@@ -162,26 +134,27 @@ class RedisTokenStore:
         if not is_valid:
             # No process of this configuration wrote that: a planted key, or a failure from before
             # an operator corrected the client's credentials.
-            self._store.execute(("DEL", self.lock_key(connection_id)))
+            self.store.execute(("DEL", self.lock_key(connection_id)))
             lock, _ = self._try_lock(connection_id, seconds)
         return lock
 
     def _try_lock(self, connection_id: str, seconds: float) -> tuple[RefreshLock, bool]:
         owner, name = secrets.token_bytes(16), self.lock_key(connection_id)
         # Read the holder instead of trusting the response to SET: see PendingRequests.claim.
-        _, holder, remaining_ms, sealed = self._store.execute(
+        _, holder, remaining_ms, sealed = self.store.execute(
             ("SET", name, owner, "NX", "PX", math.ceil(seconds * 1000)),
             ("GET", name),
             ("PTTL", name),
             ("GET", self.key(connection_id)),
         )
+        own_prefix = self._failure_prefix()
         failed = holder is not None and holder.startswith(_FAILED)
         longest = max(seconds, MAX_PAUSE_SECONDS if failed else 0)
-        is_own_failure = failed and holder.startswith(self._failure_prefix)
+        is_own_failure = failed and holder.startswith(own_prefix)
         is_valid = 0 <= remaining_ms <= longest * 1000 and failed == is_own_failure
         failure = None
         if is_own_failure:
-            reason = holder.removeprefix(self._failure_prefix).decode("utf-8", "replace")
+            reason = holder.removeprefix(own_prefix).decode("utf-8", "replace")
             failure = Failure(reason, max(1, math.ceil(remaining_ms / 1000)))
         stored = self.open(connection_id, sealed)
         return RefreshLock(owner, holder == owner, failure, stored), is_valid
@@ -193,8 +166,8 @@ class RedisTokenStore:
         name, reason, milliseconds = self.lock_key(connection_id), "", 0
         if failure is not None:
             reason, milliseconds = failure.reason, min(failure.seconds, MAX_PAUSE_SECONDS) * 1000
-        mark = self._failure_prefix + reason.encode()
-        self._store.execute(("EVAL", _RELEASE, 1, name, lock.owner, mark, milliseconds))
+        mark = self._failure_prefix() + reason.encode()
+        self.store.execute(("EVAL", _RELEASE, 1, name, lock.owner, mark, milliseconds))
 
     def prepare(self, connection_id: str, token: Token) -> StoredToken:
         """Return ``token`` as it will be stored, so that ``replace`` can be repeated."""
@@ -209,7 +182,7 @@ class RedisTokenStore:
         there: the merchant has signed out, or a newer token has replaced it.
         """
         keys = (self.key(connection_id), self.lock_key(connection_id))
-        (done,) = self._store.execute(
+        (done,) = self.store.execute(
             ("EVAL", _REPLACE, 2, *keys, old.version, new.version, lock.owner)
         )
         return bool(done)
@@ -217,9 +190,12 @@ class RedisTokenStore:
     def delete_if(self, connection_id: str, old: StoredToken) -> bool:
         """Delete ``old``; return ``False`` when it is no longer there."""
         keys = (self.key(connection_id), self.lock_key(connection_id))
-        (done,) = self._store.execute(("EVAL", _DELETE, 2, *keys, old.version))
+        (done,) = self.store.execute(("EVAL", _DELETE, 2, *keys, old.version))
         return bool(done)
+
+    def _failure_prefix(self) -> bytes:
+        return _FAILED + f"{self.client_tag} ".encode()
 
     def _seal(self, connection_id: str, token: Token) -> bytes:
         packed, name = _ENCODER.encode(token), self.key(connection_id)
-        return self._cipher.seal(packed, secret=connection_id, name=name)
+        return self.cipher.seal(packed, secret=connection_id, name=name)

@@ -37,7 +37,7 @@ def from_settings(
         client_secret=settings.omnifund_client_secret.get_secret_value(),
         redirect_uri=settings.omnifund_redirect_uri,
         secret_keys=settings.secret_keys,
-        http=http_class(
+        http_client=http_class(
             settings.omnifund_base_url,
             connect_timeout=settings.omnifund_connect_timeout,
             read_timeout=settings.omnifund_read_timeout,
