@@ -6,13 +6,13 @@ finds the queue full, or cannot be written, is lost; the request is not.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import queue
 import re
 import secrets
 import sys
+import threading
 import time
 from contextlib import suppress
 from functools import cache
@@ -46,9 +46,11 @@ class _Writer(QueueListener):
     ``StreamHandler`` whose reader stands still would hold up the exit.
     """
 
-    def handle(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        if (output := sys.__stdout__) is not None:
+    def handle(self, record: logging.LogRecord | threading.Event) -> None:
+        """Write one line, or tell that everything before is written."""
+        if isinstance(record, threading.Event):
+            record.set()
+        elif (output := sys.__stdout__) is not None:
             rest = f"{record.getMessage()}\n".encode(output.encoding, "backslashreplace")
             with suppress(OSError):
                 while rest:
@@ -63,18 +65,25 @@ class LineQueue(QueueHandler):
         super().__init__(self.queue)
         # Threads do not survive a fork, and the parent writes what the parent has queued.
         os.register_at_fork(after_in_child=self.start)
-        atexit.register(self.flush)
 
     def start(self) -> None:
         """Begin to write lines in this process."""
-        self.queue: queue.Queue[Any] = queue.Queue(QUEUED_LINES)
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         _Writer(self.queue).start()
 
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Hand a line over, unless so many wait that the reader must be standing still."""
+        if self.queue.qsize() < QUEUED_LINES:
+            self.queue.put(record)
+
     def flush(self) -> None:
-        """Wait for the lines to be written, but not for a reader that stands still."""
-        lines = self.queue
-        with lines.all_tasks_done:
-            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _FLUSH_SECONDS)
+        """Wait for the lines to be written, but not for a reader that stands still.
+
+        ``logging`` calls this when the process exits.
+        """
+        written = threading.Event()
+        self.queue.put(written)
+        written.wait(_FLUSH_SECONDS)
 
 
 _line_queue = cache(LineQueue)
@@ -111,7 +120,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [lines]
     root.setLevel(settings.log_level)
-    # Otherwise each line that finds the queue full is reported on standard error.
+    # Otherwise a line that cannot be formatted is reported on standard error, with what it holds.
     logging.raiseExceptions = False
     # Authlib logs the code verifier at DEBUG.
     logging.getLogger("authlib").setLevel(max(logging.INFO, root.level))
