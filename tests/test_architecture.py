@@ -67,8 +67,7 @@ def test_nobody_imports_the_application_factory() -> None:
 def test_the_settings_know_nothing_of_the_rest() -> None:
     own = ("omnifund", "web", "app", "local_omnifund")
     used = set(names_used(REPOSITORY / "config.py"))
-    # Whether a REDIS_URL is one is known where the connection is made.
-    assert {name for name in used if name.split(".")[0] in own} == {"omnifund.redis_client.connect"}
+    assert {name for name in used if name.split(".")[0] in own} == set()
 
 
 def test_flasks_session_is_touched_in_one_module() -> None:

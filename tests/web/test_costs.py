@@ -22,7 +22,7 @@ def round_trips(redis_url: str, operation: Callable[[], object]) -> int:
 
 @pytest.fixture
 def redis_url() -> Iterator[str]:
-    """A Valkey that nobody else talks to: the last connections of earlier tests would count too."""
+    """A Valkey of this test's own: the last connections of earlier tests would count too."""
     with ValkeyServer() as server:
         yield server.url
 
@@ -68,7 +68,7 @@ def test_a_signed_in_page_costs_one_round_trip_at_most(
 @pytest.mark.parametrize(
     ("path", "trips"), [("/dashboard", 1), ("/session", 1), ("/customers", 2), ("/transactions", 2)]
 )
-def test_the_inspector_costs_one_more_where_something_is_said(
+def test_the_inspector_costs_one_more_where_something_is_recorded(
     inspected: Rig, redis_url: str, path: str, trips: int
 ) -> None:
     merchant = inspected.merchant()
@@ -76,13 +76,15 @@ def test_the_inspector_costs_one_more_where_something_is_said(
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/login/password", "/session", "/callback"])
-def test_a_stranger_costs_redis_nothing(running: Rig, redis_url: str, path: str) -> None:
+def test_a_visitor_who_is_not_signed_in_costs_redis_nothing(
+    running: Rig, redis_url: str, path: str
+) -> None:
     assert round_trips(redis_url, lambda: Merchant(running).get(path)) == 0
 
 
-@pytest.mark.parametrize("app", ["running", "inspected"])
-def test_a_sign_in_costs_three_round_trips(
-    app: str, redis_url: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize(("app", "trips"), [("running", 3), ("inspected", 4)])
+def test_a_sign_in_costs_three_round_trips_and_one_for_its_recording(
+    app: str, trips: int, redis_url: str, request: pytest.FixtureRequest
 ) -> None:
     """Claim, save, and the page that it leads to."""
     running: Rig = request.getfixturevalue(app)
@@ -92,11 +94,11 @@ def test_a_sign_in_costs_three_round_trips(
         merchant.sign_in()
         assert merchant.get("/dashboard").status_code == 200
 
-    assert round_trips(redis_url, sign_in) == 3
+    assert round_trips(redis_url, sign_in) == trips
 
 
 def test_a_refresh_costs_three_round_trips(running: Rig, redis_url: str) -> None:
-    """The page's own, the turn with the token, and saving with giving the turn back."""
+    """The page's own; the lock with the token; saving with the release of the lock."""
     merchant = running.merchant()
     running.clock.advance(3600)
     assert round_trips(redis_url, lambda: merchant.get("/customers")) == 3
