@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := app.py cli.py config.py gunicorn.conf.py omnifund web local_omnifund benchmarks examples tools tests
+SOURCES := app.py cli.py config.py doctor.py gunicorn.conf.py omnifund web demo local_omnifund benchmarks examples tools tests
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done

@@ -23,7 +23,8 @@ def running(redis_url: str) -> Iterator[Rig]:
 
 def kept_keys(redis_url: str) -> list[bytes]:
     with redis.Redis.from_url(redis_url) as client:
-        return client.keys("omnifund:{*")
+        found: list[bytes] = client.keys("omnifund:{*")
+        return found
 
 
 @pytest.mark.parametrize("page", ["/customers", "/token/refresh"])
