@@ -17,9 +17,10 @@ ENV PATH=/venv/bin:$PATH \
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
 WORKDIR /srv/app
 COPY --from=build /venv /venv
-COPY app.py cli.py config.py gunicorn.conf.py ./
+COPY app.py cli.py config.py doctor.py gunicorn.conf.py ./
 COPY omnifund omnifund
 COPY web web
+COPY demo demo
 COPY templates templates
 COPY static static
 USER 10001

@@ -267,7 +267,11 @@ class RecordingHTTPClient(HTTPClient):
 
 @harmless
 def _sent(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | str | None = None, **_: Any
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | str | None = None,
+    **_limits: Any,
 ) -> Message | None:
     if (recorder := current()) is None:
         return None

@@ -18,10 +18,13 @@ APP = [
     REPOSITORY / "app.py",
     REPOSITORY / "cli.py",
     REPOSITORY / "config.py",
+    REPOSITORY / "doctor.py",
     *sorted((REPOSITORY / "omnifund").rglob("*.py")),
     *sorted((REPOSITORY / "web").rglob("*.py")),
+    *sorted((REPOSITORY / "demo").rglob("*.py")),
     *sorted((REPOSITORY / "local_omnifund").rglob("*.py")),
 ]
+PARTS_WITH_PAGES = (REPOSITORY, REPOSITORY / "demo", REPOSITORY / "local_omnifund")
 EVERYTHING = [
     *APP,
     REPOSITORY / "gunicorn.conf.py",
@@ -64,8 +67,14 @@ def test_nobody_imports_the_application_factory() -> None:
     assert {path for path in users_of("app", "app.create_app") if path != "app.py"} == set()
 
 
+def test_the_apps_own_templates_know_nothing_of_the_demo() -> None:
+    for template in (REPOSITORY / "templates").rglob("*.html"):
+        names = re.findall(r"inspector|\blab\b|lab_|recording|demo", template.read_text())
+        assert names == [], template
+
+
 def test_the_settings_know_nothing_of_the_rest() -> None:
-    own = ("omnifund", "web", "app", "local_omnifund")
+    own = ("omnifund", "web", "app", "demo", "local_omnifund")
     used = set(names_used(REPOSITORY / "config.py"))
     assert {name for name in used if name.split(".")[0] in own} == set()
 
@@ -120,14 +129,11 @@ def test_both_applications_mean_the_same_demo_client() -> None:
 
 
 def test_the_pages_have_no_inline_code_and_nothing_from_another_host() -> None:
-    templates = [REPOSITORY / "templates", REPOSITORY / "local_omnifund" / "templates"]
+    templates = [folder / "templates" for folder in PARTS_WITH_PAGES]
     for template in (path for folder in templates for path in folder.rglob("*.html")):
         text = template.read_text()
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template
         assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", text)), template
         assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), template
-    for sheet in [
-        *REPOSITORY.glob("static/*.css"),
-        *REPOSITORY.glob("local_omnifund/static/*.css"),
-    ]:
+    for sheet in (path for folder in PARTS_WITH_PAGES for path in folder.glob("static/*.css")):
         assert not re.search(r"@import|url\(\"?(?:https?:)?//", sheet.read_text()), sheet

@@ -6,37 +6,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from demo.recorder import ROOT
 from demo.storage import FAILED_SECONDS, MAX_COOKIE_LENGTH, MAX_RECORDINGS
-from tests.support.rig import Merchant, Rig, rig
+from tests.support.rig import Rig, rig
 from tests.support.stack import PASSWORD, Person, Stack, query_of, running_stack
+from tests.teaching.recordings import checks, recordings, steps
 
 
 @pytest.fixture
 def running(redis_url: str) -> Iterator[Rig]:
     with rig(redis_url) as app:
         yield app
-
-
-def recordings(visitor: Person | Merchant) -> list[dict[str, Any]]:
-    """The visitor's recordings as they download them, the latest first."""
-    found: list[dict[str, Any]] = visitor.get("/inspector/recordings.json").json()["recordings"]
-    return found
-
-
-def steps(recording: dict[str, Any]) -> list[str]:
-    """What each message of a recording is for."""
-    return [exchange["step"] for exchange in recording["exchanges"]]
-
-
-def checks(exchange: dict[str, Any], outcome: str = "passed") -> list[str]:
-    """The functions whose rules had this outcome, in order."""
-    return [each["function"] for each in exchange["checks"] if each["outcome"] == outcome]
 
 
 def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> None:

@@ -118,6 +118,41 @@ def test_a_callback_that_comes_again_is_told_too(person: Person) -> None:
     assert describe(OmniFund._repeated).text in conversation
 
 
+def test_a_card_clears_what_an_earlier_one_left_for_this_visitor_only(stack: Stack) -> None:
+    """K57"""
+    one, other = stack.person(), stack.person()
+    for person in (one, other):
+        person.sign_in()
+        person.press("/lab", "/lab/api_odd_json")  # and the page that follows is not opened
+    page = one.get(one.press("/lab", "/lab/access_token_expired").headers["Location"])
+    assert page.status_code == 200
+    assert CARDS["access_token_expired"].ours in page.text
+    assert other.get("/customers").status_code == 502
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "left"),
+    [
+        ({"scope": "state", "state": "x"}, 204, ["all"]),
+        ({"scope": "all"}, 204, ["state"]),
+        ({}, 204, []),
+        ({"scope": "bearer"}, 401, ["all", "state"]),
+        ({"scope": "nowhere"}, 400, ["all", "state"]),
+    ],
+)
+def test_local_omnifund_clears_the_faults_of_one_scope(
+    stack: Stack, fields: dict[str, str], status: int, left: list[str]
+) -> None:
+    """K57"""
+    person, url = stack.person(), f"{stack.omnifund_url}/faults"
+    for scope in ("all", "state"):
+        arm = {"id": "token_500", "scope": scope, "state": "x"}
+        assert person.post(url, data=arm).status_code == 201
+    assert person.browser.delete(url, data=fields, timeout=5).status_code == status
+    armed = person.get(f"{stack.omnifund_url}/faults.json").json()["armed"]
+    assert [each["scope"] for each in armed] == left
+
+
 def test_an_omnifund_without_switches_is_said_so(redis_url: str) -> None:
     with rig(redis_url) as app:
         merchant = app.merchant()

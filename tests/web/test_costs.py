@@ -86,7 +86,7 @@ def test_a_visitor_who_is_not_signed_in_costs_redis_nothing(
 def test_a_sign_in_costs_three_round_trips_and_one_for_its_recording(
     app: str, trips: int, redis_url: str, request: pytest.FixtureRequest
 ) -> None:
-    """Claim, save, and the page that it leads to."""
+    """Claim, save, the recording, and the page that it leads to."""
     running: Rig = request.getfixturevalue(app)
 
     def sign_in() -> None:
@@ -104,11 +104,15 @@ def test_a_refresh_costs_three_round_trips(running: Rig, redis_url: str) -> None
     assert round_trips(redis_url, lambda: merchant.get("/customers")) == 3
 
 
-def test_signing_out_costs_two_round_trips(running: Rig, redis_url: str) -> None:
+@pytest.mark.parametrize(("app", "trips"), [("running", 2), ("inspected", 3)])
+def test_signing_out_costs_two_round_trips_and_deleting_the_recordings_one(
+    app: str, trips: int, redis_url: str, request: pytest.FixtureRequest
+) -> None:
+    running: Rig = request.getfixturevalue(app)
     merchant = running.merchant()
     data = {"csrf_token": merchant.csrf_token()}
     url = f"{running.url}/logout"
-    assert round_trips(redis_url, lambda: merchant.browser.post(url, data, timeout=5)) == 2
+    assert round_trips(redis_url, lambda: merchant.browser.post(url, data, timeout=5)) == trips
 
 
 def test_one_connection_to_omnifund_serves_one_request_after_the_other(running: Rig) -> None:

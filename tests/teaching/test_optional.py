@@ -1,0 +1,93 @@
+"""Without the demo the app is complete; with half of it, only that half is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import clean_environment
+from tests.support.stack import running_stack
+
+LISTS_PAGES = """
+import sys
+
+if "without the folder" in sys.argv:
+    class NoDemo:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name.partition(".")[0] == "demo":
+                raise ModuleNotFoundError(name)
+
+    sys.meta_path.insert(0, NoDemo)
+
+from app import create_app
+
+client = create_app().test_client()
+for path in ("/", "/login", "/callback", "/inspector", "/lab", "/static/demo/inspector.css"):
+    print(path, client.get(path, base_url="https://app.example.com").status_code)
+page = client.get("/", base_url="https://app.example.com").text
+print("mentions the demo:", "/inspector" in page or "/lab" in page)
+print("imported:", sorted(name for name in sys.modules if name.partition(".")[0] == "demo"))
+"""
+
+
+def run(tmp_path: Path, redis_url: str, *arguments: str, **variables: str) -> dict[str, str]:
+    """Return what the program prints, in a process and a folder of its own."""
+    environment = clean_environment(
+        OMNIFUND_ENVIRONMENT="sandbox",
+        OMNIFUND_CLIENT_ID="1_x",
+        OMNIFUND_CLIENT_SECRET="made-up-secret-made-up",
+        OMNIFUND_REDIRECT_URI="https://app.example.com/callback",
+        SECRET_KEY="k3y-of-a-test-" * 4,
+        LOG_LEVEL="CRITICAL",
+        REDIS_URL=redis_url,
+        **variables,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_PAGES, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [(), ("without the folder",)])
+def test_outside_local_nothing_of_the_demo_is_imported(
+    tmp_path: Path, redis_url: str, arguments: tuple[str, ...]
+) -> None:
+    assert run(tmp_path, redis_url, *arguments) == {
+        "/": "200",
+        "/login": "302",
+        "/callback": "400",
+        "/inspector": "404",
+        "/lab": "404",
+        "/static/demo/inspector.css": "404",
+        "mentions the demo:": "False",
+        "imported:": "[]",
+    }
+
+
+def test_the_inspector_alone_can_be_switched_on(tmp_path: Path, redis_url: str) -> None:
+    found = run(tmp_path, redis_url, FLOW_INSPECTOR="on")
+    # It shows the callback that has just failed.
+    assert (found["/inspector"], found["/lab"]) == ("200", "404")
+    assert found["/static/demo/inspector.css"] == "200"
+
+
+def test_the_lab_works_without_the_inspector(redis_url: str) -> None:
+    with running_stack(redis_url, flow_inspector=False) as stack:
+        person = stack.person()
+        person.sign_in()
+        assert person.get("/inspector").status_code == 404
+        page = person.get(person.press("/lab", "/lab/api_403").headers["Location"])
+        assert page.status_code == 403
+        assert "This app</strong> says so" in page.text
+        assert "View the recording" not in page.text
+        assert "Inspector" not in page.text
