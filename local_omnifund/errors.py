@@ -4,9 +4,11 @@ import logging
 from typing import cast
 
 from flask import Flask, Response, render_template, request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # has no types
 from redis.exceptions import RedisError
 from werkzeug.exceptions import (
     BadHost,
+    BadRequest,
     HTTPException,
     InternalServerError,
     MethodNotAllowed,
@@ -48,6 +50,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(RedirectUriMismatch, redirect_uri_mismatch)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RedisError, _redis_error)
+    app.register_error_handler(ParseException, _unreadable_body)
     app.register_error_handler(Exception, _unexpected_error)
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
@@ -104,6 +107,11 @@ def _page(error: HTTPException) -> str:
         title=error.name,
         sentence=sentence or SENTENCES.get(error.code or 500, "The request was rejected."),
     )
+
+
+def _unreadable_body(_: ParseException) -> BaseResponse | tuple[str, int, dict[str, str]]:
+    """gunicorn parses a chunked body while it is read, so its errors arrive here."""
+    return _http_error(BadRequest())
 
 
 def _redis_error(error: RedisError) -> BaseResponse | tuple[str, int, dict[str, str]]:

@@ -36,6 +36,7 @@ from local_omnifund.faults import (
 )
 from local_omnifund.models import Client
 from local_omnifund.redirect_uris import with_query
+from local_omnifund.token import authorization_of
 
 COOKIE = "local_omnifund_browser"
 CALLBACK_COOKIE = "local_omnifund_callback"
@@ -192,7 +193,7 @@ def _scope(name: object, state: object) -> str:
     if name == "browser" and (browser := _browser()):
         return browser_scope(browser)
     if name == "bearer":
-        authorization = request.authorization
+        authorization = authorization_of(request)
         bearer = authorization.token if authorization and authorization.type == "bearer" else None
         token = services().store.find_access_token(bearer) if bearer else None
         if token is None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 
 from flask import Blueprint, Request, Response, request
+from werkzeug.datastructures import Authorization
 
 from local_omnifund.context import services
 from local_omnifund.oauth import OmniFundRequest
@@ -56,9 +57,18 @@ def _json_parameters(body: bytes) -> dict[str, str]:
     }
 
 
+def authorization_of(http_request: Request) -> Authorization | None:
+    """The Authorization header, or None when it cannot be read."""
+    try:
+        return http_request.authorization
+    except ValueError:
+        # Werkzeug decodes Basic credentials as Base64, which knows only ASCII characters.
+        return None
+
+
 def _basic_credentials(http_request: Request) -> tuple[str, str] | None:
     """The values of HTTP Basic, taken as they are; None when no user is named."""
-    authorization = http_request.authorization
+    authorization = authorization_of(http_request)
     if authorization is None or authorization.type != "basic" or not authorization.username:
         return None
     return authorization.username, authorization.password or ""

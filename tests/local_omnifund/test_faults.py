@@ -258,6 +258,114 @@ def test_faults_are_listed_and_cleared_over_http(site: Site) -> None:
     assert armed(site) == []
 
 
+def disable(site: Site, path: str = "/faults", **options: object) -> int:
+    """Send DELETE; return the status."""
+    options = {"timeout": TIMEOUT, **options}
+    return requests.delete(site.url + path, **options).status_code  # type: ignore[arg-type]  # requests takes what tests give it
+
+
+def test_one_scope_is_cleared_and_the_others_keep_their_faults(
+    site: Site, visitor: Visitor
+) -> None:
+    """K57: a card of the lab clears its own scope before it enables a fault."""
+    bearer = site.password().json()["access_token"]
+    visitor.get("/faults")
+    cookies = visitor.http.cookies
+    for fault in ("deny", "api_500"):
+        arm(site, fault)
+        arm(site, fault, scope="state", state="mine")
+        arm(site, fault, scope="state", state="another")
+        arm(site, fault, scope="bearer", bearer=bearer)
+        visitor.post("/faults", {"id": fault, "scope": "browser"})
+
+    def scopes() -> list[str]:
+        return sorted(str(each["scope"]) for each in armed(site))
+
+    everywhere = ["all", "browser", "grant", "state", "state"]
+    assert scopes() == sorted(everywhere * 2)
+    assert disable(site, params={"scope": "state", "state": "mine"}) == 204
+    everywhere.remove("state")
+    assert scopes() == sorted(everywhere * 2)
+    authorization = {"Authorization": f"Bearer {bearer}"}
+    assert disable(site, data={"scope": "bearer"}, headers=authorization) == 204
+    everywhere.remove("grant")
+    assert scopes() == sorted(everywhere * 2)
+    assert disable(site, json={"scope": "browser"}, cookies=cookies) == 204
+    everywhere.remove("browser")
+    assert scopes() == sorted(everywhere * 2)
+    assert disable(site, params={"scope": "all"}) == 204
+    assert scopes() == ["state", "state"]
+
+
+def test_one_fault_is_cleared_in_one_scope(site: Site) -> None:
+    """K57"""
+    for fault in ("deny", "api_500"):
+        arm(site, fault)
+        arm(site, fault, scope="state", state="mine")
+
+    assert disable(site, "/faults/deny?scope=state&state=mine") == 204
+    assert [(each["id"], each["scope"]) for each in armed(site)] == [
+        ("deny", "all"),
+        ("api_500", "all"),
+        ("api_500", "state"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("scope=planet", 400),
+        ("scope=", 400),
+        ("scope=state", 400),
+        ("scope=browser", 400),
+        ("scope=bearer", 401),
+        ("scope=state&state=unknown", 204),
+    ],
+)
+def test_a_scope_that_names_nothing_clears_nothing(site: Site, query: str, status: int) -> None:
+    """K57"""
+    arm(site, "deny")
+
+    for path in ("/faults", "/faults/deny"):
+        assert disable(site, f"{path}?{query}") == status
+    assert len(armed(site)) == 1
+
+
+def test_the_page_says_how_a_program_clears_one_scope(visitor: Visitor) -> None:
+    """K57, L21"""
+    page = visitor.get("/faults").text
+
+    assert f"curl {visitor.base_url}/faults -d id=token_500 -d times=3" in page
+    for words in ("DELETE /faults?scope=", "GET /faults.json", "<code>bearer</code>"):
+        assert words in page
+
+
+def test_all_faults_are_cleared_with_one_button(site: Site, visitor: Visitor) -> None:
+    """L21"""
+    arm(site, "deny")
+    arm(site, "api_500", scope="state", state="mine")
+    form = next(form for form in forms(visitor.get("/faults")) if "fault" not in form.fields)
+
+    answer = visitor.submit(form, switch="clear")
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/faults")
+    assert armed(site) == []
+
+
+@pytest.mark.parametrize("button", ["once", "always", "off"])
+def test_a_button_leads_back_to_its_row(site: Site, visitor: Visitor, button: str) -> None:
+    """L21: the page does not jump; the row is marked."""
+    arm(site, "deny")
+    form = next(
+        form for form in _forms_of(visitor.get("/faults")) if form.fields.get("fault") == "api_500"
+    )
+    location = visitor.submit(form, switch=button).headers["Location"]
+
+    assert location == "/faults#api_500"
+    row = '<li id="api_500" class="armed">' if button != "off" else '<li id="api_500">'
+    assert row in visitor.get(location).text
+
+
 def test_json_works_as_well_as_a_form(site: Site) -> None:
     answer = requests.post(f"{site.url}/faults", json={"id": "deny", "times": 2}, timeout=TIMEOUT)
     assert answer.json() == {"id": "deny", "scope": "all", "times": 2}
