@@ -17,7 +17,7 @@ ENV PATH=/venv/bin:$PATH \
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
 WORKDIR /srv/app
 COPY --from=build /venv /venv
-COPY app.py cli.py config.py doctor.py gunicorn.conf.py ./
+COPY app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py ./
 COPY omnifund omnifund
 COPY web web
 COPY demo demo

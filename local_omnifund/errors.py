@@ -4,7 +4,7 @@ import logging
 from typing import cast
 
 from flask import Flask, Response, render_template, request
-from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # has no types
+from gunicorn.http.errors import ParseException
 from redis.exceptions import RedisError
 from werkzeug.exceptions import (
     BadHost,

@@ -188,7 +188,7 @@ def require_code(parameters: Parameters, request: AuthorizationRequest) -> Autho
 def read_authorization_response(
     parameters: Parameters, request: AuthorizationRequest, *, issuer: str
 ) -> AuthorizationCode:
-    """Validate a callback whose ``state`` belongs to ``request``; for errors see ``require_code``."""
+    """Validate a callback whose state belongs to ``request``; for errors see ``require_code``."""
     require_no_repetition(parameters)
     require_issuer(parameters, issuer)
     return require_code(parameters, request)
