@@ -144,9 +144,6 @@ class API:
         return self.http.send("GET", target, headers=headers, max_bytes=MAX_API_RESPONSE_BYTES)
 
 
-# --- the rules; each first sentence is what the inspector shows ----------------------------------
-
-
 def require_api_path(path: str) -> None:
     """The access token goes to OmniFund's origin only (RFC 6750 §5.3)."""
     if _PATH.fullmatch(path) is None:
@@ -158,9 +155,6 @@ def require_success(response: Response) -> None:
     if response.status != 200:
         kind = _ERRORS.get(response.status, errors.InvalidResponse)
         raise kind(f"OmniFund's API returned {response.status}")
-
-
-# --- reading ---------------------------------------------------------------------------------
 
 
 def _page(page: int) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ request, so that two tabs never overwrite each other's and starting a sign-in st
 server. Redis only remembers which requests and which codes have been used: a callback claims both
 with atomic commands before the code goes to the token endpoint (RFC 6749 §10.5, §10.12).
 
-The functions between ``safe_next`` and ``require_code`` are the rules, in the order in which they
-apply; the first sentence of each docstring is what the inspector shows.
+The functions from ``safe_next`` to ``require_code`` are the rules, in the order of their use;
+here and in the other modules, a rule's first sentence is what the inspector shows.
 """
 
 from __future__ import annotations
@@ -81,9 +81,6 @@ def parse_query(query_string: str | bytes) -> Parameters:
     """Return a callback's parameters. Bytes that are not UTF-8 become text that no rule accepts."""
     text = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
     return parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
-
-
-# --- the rules -----------------------------------------------------------------------------------
 
 
 def safe_next(value: str | None, *, never: Collection[str] = ()) -> str | None:
@@ -244,7 +241,9 @@ class PendingRequests:
         require_owner(request, owner)
         return request
 
-    def claim(self, request: AuthorizationRequest, code: AuthorizationCode | None) -> str | None:
+    def claim(
+        self, request: AuthorizationRequest, code: AuthorizationCode | errors.OmniFundError
+    ) -> str | None:
         """The request and its code were unused and are now used (RFC 6749 §10.5).
 
         One round trip; returns ``None`` to exactly one caller. Other callers wait for its result,
@@ -252,8 +251,9 @@ class PendingRequests:
         that the sign-in led to. Raises ``InvalidState`` if it failed, or if the code came with
         another state before.
         """
-        mine = secrets.token_bytes(8)
-        keys = [_key("attempt", request.state), *([_key("code", code.value)] if code else [])]
+        mine, keys = secrets.token_bytes(8), [_key("attempt", request.state)]
+        if isinstance(code, AuthorizationCode):
+            keys.append(_key("code", code.value))
         # SET NX alone is not enough: redis-py sends it again when the connection breaks before the
         # response, and the second SET would lose against the first.
         commands: list[Command] = []

@@ -2,9 +2,8 @@
 
 ``create_authorization_request`` before the redirect to OmniFund, ``handle_callback`` after it,
 ``disconnect`` at the end. The callback returns a *connection ID*, which the host application keeps
-in the browser's session and passes to ``customers`` and ``transactions``. Cookies come in as a
-mapping and go out as arguments of ``set_cookie``, which are the same in Flask, Django, and
-Starlette.
+in the browser's session and passes to ``api``. Cookies come in as a mapping and go out as arguments
+of ``set_cookie``, which are the same in Flask, Django, and Starlette.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from omnifund.token_store import RedisTokenStore, StoredToken
 # How long a connection lasts at most, if the host application does not say otherwise.
 SIGN_IN_SECONDS: Final = 12 * 3600
 MIN_SECRET_KEY_LENGTH: Final = 32
-
 
 Cookie = dict[str, Any]
 """Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser deletes the cookie."""
@@ -166,16 +164,12 @@ class OmniFund:
             state = authorization.require_state(parameters)
             request = self._pending.find(state, cookies, now=self.clock(), owner=owner)
             code = self._read(parameters, request)
-            connection_id = self._pending.claim(
-                request, code if isinstance(code, AuthorizationCode) else None
-            )
-            if connection_id is not None:
+            if (connection_id := self._pending.claim(request, code)) is not None:
                 return self._repeated(connection_id, current)
             token = self._exchange(request, code)
         except errors.OmniFundError as error:
             self._note_failure(error, "authorization_code")
             raise
-
         connection_id = secrets.token_urlsafe(32)
         results = self._save(
             connection_id,
@@ -287,15 +281,8 @@ class OmniFund:
         self.on_event(event, workflow=flow, reason=type(error).__name__)
 
     def _cookie(self, name: str, value: str, max_age: int | None) -> Cookie:
-        return {
-            "key": name,
-            "value": value,
-            "max_age": max_age,
-            "path": "/",
-            "secure": self.secure_cookies,
-            "httponly": True,
-            "samesite": "lax",
-        }
+        flags = {"path": "/", "secure": self.secure_cookies, "httponly": True, "samesite": "lax"}
+        return {"key": name, "value": value, "max_age": max_age, **flags}
 
 
 _FAILURES: Final[tuple[tuple[type[errors.OmniFundError], Event], ...]] = (

@@ -1,9 +1,8 @@
 """OmniFund's OAuth endpoints, through Authlib; the only module that imports Authlib.
 
-Authlib builds the authorization URL and the token requests, authenticates the client, and reads the
-error responses. HTTP is ``HTTPClient``'s, and each response is validated before Authlib reads it,
-because Authlib takes ``{}`` or ``{"message": …}`` for a token. No exception of Authlib or of the
-HTTP library leaves this module.
+Authlib builds the authorization URL and the token requests, authenticates the client, and reads
+error responses. ``HTTPClient`` sends them, and each response is validated before Authlib reads it,
+because Authlib takes ``{}`` or ``{"message": …}`` for a token. None of its exceptions leaves here.
 """
 
 from __future__ import annotations
@@ -134,9 +133,6 @@ class OAuthClient:
             redirect_uri=self.redirect_uri,
             code_challenge_method="S256",
         )
-
-
-# --- the rules; each first sentence is what the inspector shows ----------------------------------
 
 
 def add_code_verifier(parameters: dict[str, str], request: AuthorizationRequest) -> None:

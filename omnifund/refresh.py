@@ -25,10 +25,8 @@ from omnifund.token import Token
 from omnifund.token_store import Failure, RedisTokenStore, RefreshLock, StoredToken
 
 WAIT_SECONDS: Final = 5.0  # how long a request waits for another request's refresh
-# How long storing a refreshed token is tried: OmniFund has already dropped the old one.
-SAVE_SECONDS: Final = 5.0
-# The shortest time without another try after a refresh has failed.
-FAILURE_PAUSE_SECONDS: Final = 30
+SAVE_SECONDS: Final = 5.0  # how long storing is tried: OmniFund has dropped the old token
+FAILURE_PAUSE_SECONDS: Final = 30  # the shortest time without another try after a failure
 _POLL_SECONDS: Final = 0.05
 # This client may not refresh at all: FOSOAuthServerBundle's default for a new client.
 _NO_REFRESH: Final = frozenset({"unauthorized_client", "unsupported_grant_type"})
@@ -56,25 +54,20 @@ class TokenRefresher:
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
         """Return a token that OmniFund should accept now.
 
-        ``stored``: the token as the caller has just read it, which saves reading it again.
-
-        Raises ``ReauthorizationRequired`` when there is no token and no way to get one. Raises
-        ``Unavailable``, ``InvalidResponse``, or ``ClientMisconfigured`` when it has expired and
-        cannot be refreshed now, which leaves the connection as it is.
+        ``stored``: the token as the caller has just read it, which saves reading it again. Raises
+        ``ReauthorizationRequired`` when there is no token and no way to get one, and another of
+        ``omnifund.errors`` when it cannot be refreshed now, which leaves the connection as it is.
         """
         stored = stored or self._load(connection_id)
         now = self.clock()
         if not stored.token.due(now, self.leeway):
             return stored
-        if stored.token.expired(now):
-            return self._refresh(connection_id, stored)
-        if stored.token.refresh_token is None:
-            return stored
+        has_expired = stored.token.expired(now)
         try:
-            return self._refresh(connection_id, stored, wait=False)
-        except errors.ReauthorizationRequired:
-            raise
-        except errors.OmniFundError:
+            return self._refresh(connection_id, stored, wait=has_expired)
+        except errors.OmniFundError as error:
+            if has_expired or isinstance(error, errors.ReauthorizationRequired):
+                raise
             return stored  # The old access token is still valid.
 
     def refresh(self, connection_id: str, stored: StoredToken) -> StoredToken:
@@ -196,9 +189,6 @@ class TokenRefresher:
         self.on_event(event, handle=fingerprint(connection_id), **facts)
 
 
-# --- failed refreshes ----------------------------------------------------------------------------
-
-
 def _as_seen(error: errors.OmniFundError, *, works: bool) -> errors.OmniFundError:
     """Return ``error``, or what it means for the merchant when this client may not refresh."""
     if getattr(error, "code", None) not in _NO_REFRESH:
@@ -217,12 +207,11 @@ def _failure(error: errors.OmniFundError) -> Failure:
 def _recent_failure(failure: Failure) -> errors.OmniFundError:
     """Return the error that the failed refresh raised, with the rest of its pause."""
     kind, _, code = failure.reason.partition(" ")
+    what, seconds = "a refresh has just failed", failure.seconds
     if kind == errors.ClientMisconfigured.__name__:
         return errors.ClientMisconfigured(code or None)
     if kind == errors.InvalidResponse.__name__:
-        return errors.InvalidResponse("a refresh has just failed")
+        return errors.InvalidResponse(what)
     if kind == errors.OmniFundTimeout.__name__:
-        return errors.OmniFundTimeout("a refresh has just failed", retry_after=failure.seconds)
-    return errors.OmniFundUnavailable(
-        "a refresh has just failed", retry_after=failure.seconds, sent=False
-    )
+        return errors.OmniFundTimeout(what, retry_after=seconds)
+    return errors.OmniFundUnavailable(what, retry_after=seconds, sent=False)

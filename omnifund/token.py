@@ -94,9 +94,6 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         return now >= self.obtained_at + rest
 
 
-# --- the rules; each first sentence is what the inspector shows ----------------------------------
-
-
 def require_bearer_type(payload: Mapping[str, Any]) -> None:
     """The token type is Bearer (RFC 6749 §7.1)."""
     token_type = payload.get("token_type")

@@ -1,9 +1,8 @@
 """Tokens in Redis: encrypted, replaced only by compare-and-set, refreshed under a lock.
 
-Each token has a key of its own, named after the fingerprint of its *connection ID* (a random string
-that only its owner has; in the Flask app the session ID) and encrypted with a key that is derived
-from the connection ID too. So Redis alone reveals nothing, and a session that is written back late
-cannot bring back an old token. All keys of one connection share a hash tag, for Redis Cluster.
+Each token has a key of its own, named after the fingerprint of its *connection ID* and encrypted
+with a key that is derived from it too. So Redis alone reveals nothing, and a session that is
+written back late cannot bring back an old token. The keys of a connection share a hash tag.
 """
 
 from __future__ import annotations
@@ -130,15 +129,16 @@ class RedisTokenStore:
 
     def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
-        lock, is_valid = self._try_lock(connection_id, seconds)
-        if not is_valid:
+        lock, stale = self._try_lock(connection_id, seconds)
+        if stale is not None:
             # No process of this configuration wrote that: a planted key, or a failure from before
             # an operator corrected the client's credentials.
-            self.store.execute(("DEL", self.lock_key(connection_id)))
+            self.store.execute(stale)
             lock, _ = self._try_lock(connection_id, seconds)
         return lock
 
-    def _try_lock(self, connection_id: str, seconds: float) -> tuple[RefreshLock, bool]:
+    def _try_lock(self, connection_id: str, seconds: float) -> tuple[RefreshLock, Command | None]:
+        """Return the lock, and what deletes a key that must not be there."""
         owner, name = secrets.token_bytes(16), self.lock_key(connection_id)
         # Read the holder instead of trusting the response to SET: see PendingRequests.claim.
         _, holder, remaining_ms, sealed = self.store.execute(
@@ -147,17 +147,22 @@ class RedisTokenStore:
             ("PTTL", name),
             ("GET", self.key(connection_id)),
         )
-        own_prefix = self._failure_prefix()
-        failed = holder is not None and holder.startswith(_FAILED)
-        longest = max(seconds, MAX_PAUSE_SECONDS if failed else 0)
-        is_own_failure = failed and holder.startswith(own_prefix)
-        is_valid = 0 <= remaining_ms <= longest * 1000 and failed == is_own_failure
-        failure = None
-        if is_own_failure:
-            reason = holder.removeprefix(own_prefix).decode("utf-8", "replace")
-            failure = Failure(reason, max(1, math.ceil(remaining_ms / 1000)))
+        failure: Failure | None = None
+        stale: Command | None = None
+        longest = seconds
+        if holder is None and remaining_ms == -1:  # It has another type.
+            stale = ("DEL", name)
+        elif holder is not None and holder != owner:
+            prefix = self._failure_prefix()
+            if holder.startswith(prefix):
+                reason = holder.removeprefix(prefix).decode("utf-8", "replace")
+                failure = Failure(reason, max(1, math.ceil(remaining_ms / 1000)))
+                longest = MAX_PAUSE_SECONDS
+            is_foreign = failure is None and holder.startswith(_FAILED)
+            if is_foreign or remaining_ms == -1 or remaining_ms > longest * 1000:
+                stale = ("EVAL", _RELEASE, 1, name, holder, b"", 0)
         stored = self.open(connection_id, sealed)
-        return RefreshLock(owner, holder == owner, failure, stored), is_valid
+        return RefreshLock(owner, holder == owner, failure, stored), stale
 
     def release_refresh_lock(
         self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
