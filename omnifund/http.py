@@ -65,15 +65,24 @@ class HTTPClient:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``ca_bundle``: a PEM file of authorities, trusted instead of certifi's."""
-        self._url = url = urlsplit(base_url)
-        printable = base_url.isascii() and base_url.isprintable() and " " not in base_url
-        if not printable or not url.hostname or url.query or url.fragment or "@" in url.netloc:
-            raise ValueError("the base URL is a scheme, a host, and optionally a port and a path")
+        url = urlsplit(base_url)
+        readable = base_url.isascii() and base_url.isprintable() and " " not in base_url
+        whole = url.scheme in ("http", "https") and url.hostname
+        if not readable or not whole or url.query or url.fragment or "@" in url.netloc:
+            raise ValueError("the base URL is http(s), a host, and optionally a port and a path")
         self.base_url = base_url.rstrip("/")
         self.total_timeout = max(total_timeout, connect_timeout + read_timeout)
         self.clock_ahead: float | None = None
         """Seconds by which this clock is ahead of OmniFund's, by its latest ``Date`` header."""
         self._clock = clock
+        parts = {"scheme": url.scheme, "host": url.hostname, "port": url.port}
+        self._origin: dict[str, Any] = parts
+        self._prefix = url.path.rstrip("/")
+        self._headers = {
+            "Host": url.netloc,
+            "User-Agent": "omnifund-reference-integration",
+            "Accept-Encoding": "identity",
+        }
         self._timeouts = (connect_timeout, read_timeout, self.total_timeout)
         # Loading the authorities takes some 20 ms of CPU: once, not per connection.
         self._tls = ssl.create_default_context(cafile=ca_bundle or certifi.where())
@@ -94,17 +103,14 @@ class HTTPClient:
         Raises ``OmniFundUnavailable`` (its ``sent`` tells whether the request may have arrived),
         ``OmniFundTimeout`` or ``InvalidResponse``, and ``ValueError`` for what cannot be sent.
         """
-        about = {"User-Agent": "omnifund-reference-integration", "Accept-Encoding": "identity"}
-        headers = {"Host": self._url.netloc, **about, **headers}
-        target = self._url.path.rstrip("/") + path
+        headers, target = {**self._headers, **headers}, self._prefix + path
         text = "".join((method, target, *headers, *headers.values()))
         if not text.isascii() or not text.isprintable():
             raise ValueError("this cannot be sent as an HTTP request")
-        host, port = str(self._url.hostname), self._url.port
         limits = _Limits(*self._timeouts)
         opening = self._pool().stream(
             method,
-            httpcore2.URL(scheme=self._url.scheme, host=host, port=port, target=target),
+            httpcore2.URL(**self._origin, target=target),
             headers=list(headers.items()),
             content=body.encode() if isinstance(body, str) else body,
             # The pool hands these to the network backend as they are.
@@ -177,7 +183,7 @@ def _decompress(body: bytes, max_bytes: int) -> bytes:
 
 
 def raise_if_unavailable(response: Response, *, now: float) -> None:
-    """OmniFund can respond now: the status is neither 429 nor 5xx (RFC 9110 §15.6)."""
+    """OmniFund can respond now: the status is neither 429 nor 5xx (RFC 9110 §15.6, RFC 6585 §4)."""
     if response.status == 429 or response.status >= 500:
         seconds = retry_after(response.headers.get("Retry-After"), now=now)
         raise OmniFundUnavailable("OmniFund cannot respond now", retry_after=seconds)
@@ -216,6 +222,9 @@ def read_json_object(response: Response) -> Mapping[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidResponse("OmniFund's response is not a JSON object")
     return payload
+
+
+# --- the network below httpcore2 -----------------------------------------------------------------
 
 
 class _Limits:

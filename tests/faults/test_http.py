@@ -244,14 +244,14 @@ def test_a_path_prefix_of_the_base_url_is_kept(prefix: str) -> None:
         "http://a/?b",
         "http://a/#b",
         "http://me:secret@a",
-        "http:///",
+        *("http:///", "ftp://a", "a", "http://a:99999", "http://["),
         "http://a b",
         "http://\N{LATIN SMALL LETTER A WITH ACUTE}",
         "http://a/\x7f",
     ],
 )
 def test_a_base_url_that_is_more_or_less_than_one_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="the base URL"):
+    with pytest.raises(ValueError, match=r"the base URL|Port out of range|Invalid IPv6 URL"):
         HTTPClient(url)
 
 
@@ -340,7 +340,7 @@ def test_silence_after_a_slow_start_is_cut_at_the_total_deadline_too() -> None:
     with pytest.raises(OmniFundTimeout):
         response_to(slow_start, connect_timeout=0.5, read_timeout=2, total_timeout=2.5)
     wait_until(lambda: bool(silences), what="the client to close the connection")
-    assert silences[0] < 2
+    assert silences[0] < 1.5
 
 
 def test_silence_is_cut_at_the_read_timeout() -> None:
