@@ -23,11 +23,6 @@ from demo.masking import HIDDEN
 from demo.recorder import INCOMING, Exchange, Frame, Recording
 from demo.rules import Outcome, Rule
 
-LANES: Final = {"browser": 58, "app": 192, "omnifund": 326}
-"""Where each party's lane runs in the picture, in the picture's own units."""
-
-_FIRST_ARROW: Final = 84
-_BETWEEN_ARROWS: Final = 46
 _LINES_BEFORE: Final = 2
 _LINES_AFTER: Final = 3
 
@@ -51,16 +46,14 @@ STEPS: Final = msgspec.convert(
 
 
 class Arrow(NamedTuple):
-    """One message of the picture. ``y`` and ``x`` are the picture's own units."""
+    """A request or a response in the picture; a click on it leads to ``anchor``."""
 
     number: int
     anchor: str
     sender: str
+    receiver: str
     label: str
     time: str
-    y: int
-    from_x: int
-    to_x: int
     is_response: bool
     is_missing: bool
 
@@ -100,7 +93,6 @@ class Conversation(NamedTuple):
     title: str
     at: datetime
     arrows: list[Arrow]
-    height: int
     messages: list[Message]
 
 
@@ -108,8 +100,7 @@ def lay_out(chosen: Recording) -> Conversation:
     """Return ``chosen`` as the template shows it."""
     arrows = list(_arrows(chosen.exchanges))
     messages = [_message(index, each, arrows) for index, each in enumerate(chosen.exchanges)]
-    height = _FIRST_ARROW + len(arrows) * _BETWEEN_ARROWS
-    return Conversation(chosen, title(chosen), moment(chosen), arrows, height, messages)
+    return Conversation(chosen, title(chosen), moment(chosen), arrows, messages)
 
 
 def as_json(chosen: Recording) -> dict[str, Any]:
@@ -140,20 +131,18 @@ def moment(chosen: Recording) -> datetime:
 def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
     """Yield the messages in order: a response to the browser comes after all it waited for."""
     began = exchanges[0].started if exchanges else 0.0
-    for count, (index, exchange, is_response) in enumerate(_in_order(exchanges)):
+    for number, (index, exchange, is_response) in enumerate(_in_order(exchanges), 1):
         step = STEPS[exchange.step]
         ends = (step.sender, step.receiver)
-        from_lane, to_lane = reversed(ends) if is_response else ends
+        sender, receiver = reversed(ends) if is_response else ends
         at = exchange.ended if is_response else exchange.started
         yield Arrow(
-            number=count + 1,
+            number=number,
             anchor=f"m{index + 1}",
-            sender=from_lane,
+            sender=sender,
+            receiver=receiver,
             label=_label(exchange, is_response=is_response),
             time="" if at is None else _elapsed(at - began),
-            y=_FIRST_ARROW + count * _BETWEEN_ARROWS,
-            from_x=LANES[from_lane],
-            to_x=LANES[to_lane],
             is_response=is_response,
             is_missing=is_response and exchange.status is None,
         )

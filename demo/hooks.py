@@ -78,16 +78,14 @@ def _begin() -> None:
         return
     masker = Masker(settings().secret_key.get_secret_value())
     masker.learn(settings().omnifund_client_secret.get_secret_value())
-    recorder = Recorder(g.request_id, omnifund().clock(), masker)
-    connection = auth.connection() if auth.is_signed_in() else None
-    if connection is not None:
+    tokens = {}
+    if auth.is_signed_in() and (connection := auth.connection()) is not None:
         masker.learn(connection.id)
         token = connection.stored.token
-        recorder.has_tokens(token.access_token, token.refresh_token)
+        tokens = {"access_token": token.access_token, "refresh_token": token.refresh_token or ""}
+    g.recorder = Recorder(g.request_id, omnifund().clock(), masker, tokens)
     view = current_app.view_functions[str(request.endpoint)]
-    cookies = ", ".join(name for name, _ in own_cookies())
-    recorder.add(step, request.method, request.path, [Frame.of(view)], headers={"Cookie": cookies})
-    g.recorder = recorder
+    g.recorder.add(step, request.method, request.path, [Frame.of(view)])
 
 
 # --- what the package reports ----------------------------------------------------------------
@@ -147,7 +145,9 @@ def _finish(_app: Flask, response: Response, **_extra: Any) -> None:
         _put_start_first(recorder)
         if response.status_code == 303 and not signed_in:
             incoming.exchange.step = "repeated_callback"
-    _keep(recorder.finish(), response, signed_in=signed_in)
+    recording = recorder.finish()
+    recording.incoming.headers["Cookie"] = ", ".join(name for name, _ in own_cookies()) or "none"
+    _keep(recording, response, signed_in=signed_in)
 
 
 def _keep(recording: Recording, response: Response, *, signed_in: bool) -> None:

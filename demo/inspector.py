@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from demo import hooks, storage
-from demo.conversation import LANES, as_json, lay_out, moment, title
+from demo.conversation import as_json, lay_out, moment, title
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
 from web import auth, sessions
@@ -40,7 +40,6 @@ def inspector() -> BaseResponse | str:
         "inspector.html",
         recordings=[(each.id, title(each), moment(each), each.problem) for each in recordings],
         chosen=lay_out(chosen) if chosen else None,
-        lanes=LANES,
         browser=_browser_holds(),
         store=_store_holds(),
     )

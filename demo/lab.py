@@ -12,7 +12,6 @@ import secrets
 import textwrap
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -83,7 +82,8 @@ def _page(template: str, **values: object) -> BaseResponse | str:
         return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    security.allow_form_action(_origin(settings().omnifund_base_url))
+    omnifund_url = urlsplit(settings().omnifund_base_url)
+    security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
     return render_template(
         template,
         connected=auth.connection() is not None,
@@ -138,21 +138,16 @@ def _to(url: str, started: Redirect) -> BaseResponse:
     return response
 
 
-def _arm(card: Card, *, scope: str, state: str = "", access_token: str = "") -> None:
+def _arm(card: Card, *, access_token: str = "", **where: str) -> None:
     """Enable the card's faults at Local OmniFund, for this sign-in or this connection only."""
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     if access_token:
         headers["Authorization"] = f"Bearer {access_token}"
-    where = {"scope": scope, **({"state": state} if state else {})}
     # The fault of a card that was run before may still be waiting.
-    steps = [("DELETE", {}), *(("POST", {"id": fault}) for fault in card.faults)]
-    for method, fault in steps:
+    for method, fault in [("DELETE", {}), *(("POST", {"id": fault}) for fault in card.faults)]:
+        body = urlencode({**fault, **where})
         response = omnifund().http.send(
-            method,
-            "/faults",
-            headers=headers,
-            body=urlencode({**fault, **where}),
-            max_bytes=_MAX_RESPONSE_BYTES,
+            method, "/faults", headers=headers, body=body, max_bytes=_MAX_RESPONSE_BYTES
         )
         if response.status not in (201, 204):
             raise OmniFundUnavailable("this OmniFund cannot enable that fault")
@@ -160,9 +155,11 @@ def _arm(card: Card, *, scope: str, state: str = "", access_token: str = "") -> 
 
 def _pause_store() -> None:
     """Have the launcher of the demo stop Redis for some seconds."""
-    control = settings().demo_control
     try:
-        _write(control or abort(404), PAUSE)
+        # Without a reader at the other end this fails, instead of waiting for one.
+        pipe = os.open(settings().demo_control or abort(404), os.O_WRONLY | os.O_NONBLOCK)
+        with os.fdopen(pipe, "wb") as control:
+            control.write(PAUSE)
     except OSError:
         # The launcher has ended, and left its pipe or not even that.
         abort(404)
@@ -171,15 +168,6 @@ def _pause_store() -> None:
     with suppress(StoreUnavailable):
         while time.monotonic() < deadline:
             omnifund().store.execute(("PING",))
-
-
-def _write(control: Path, order: bytes) -> None:
-    # Without a reader at the other end this fails, instead of waiting for one.
-    pipe = os.open(control, os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        os.write(pipe, order)
-    finally:
-        os.close(pipe)
 
 
 # --- the explanation on the page that follows -------------------------------------------------
@@ -214,11 +202,6 @@ def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
 def _last_run() -> tuple[Card | None, str]:
     card_id, _, recording_id = cookies.read(_COOKIE).partition(".")
     return CARDS.get(card_id), recording_id
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 # --- the proof ---------------------------------------------------------------------------------

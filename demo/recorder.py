@@ -20,6 +20,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from flask import g, has_request_context
 
 from demo import rules
@@ -27,7 +28,6 @@ from demo.masking import Masker, query_of
 from demo.rules import Outcome
 from omnifund.errors import OmniFundError
 from omnifund.http import HTTPClient, Response
-from web.logging import log
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """Where the project's code is; no file outside is ever named in a recording."""
@@ -44,6 +44,8 @@ _GRANTS: Final = {
     "refresh_token": "refresh_token",
 }
 
+log: Any = structlog.get_logger("omnifund")
+
 Problem = tuple[str, str]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -56,8 +58,8 @@ def harmless(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result | None:
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - no page may depend on what only teaches
-            log.error("demo:recording:failed", exc_info=error)
+        except Exception:
+            log.exception("demo:recording:failed")
             # The tests run with warnings as errors, so that no failure is missed there.
             warnings.warn("the demo's recorder failed", RuntimeWarning, stacklevel=2)
             return None
@@ -165,14 +167,14 @@ class Message:
 class Recorder:
     """Collects the messages of one request of the browser."""
 
-    def __init__(self, id: str, at: float, masker: Masker) -> None:
-        """``id``: the request's; ``at``: Unix seconds; ``masker`` may know some secrets already."""
+    def __init__(self, id: str, at: float, masker: Masker, tokens: Mapping[str, str]) -> None:
+        """``id``: the request's; ``at``: Unix seconds; ``tokens``: the session's, by name."""
         self.at = at
         self.messages: list[Message] = []
         self._id = id
         self._masker = masker
         self._problem: Problem = ("", "")
-        self._tokens: dict[str, str | None] = {}
+        self._tokens = {name: masker.mark(token) for name, token in tokens.items() if token}
         self._refresh: Exchange | None = None
         self._began = time.perf_counter()
 
@@ -190,11 +192,6 @@ class Recorder:
         """Note the response to ``message``."""
         message.response_headers, message.body = headers, body
         message.exchange.status, message.exchange.ended = status, self._milliseconds()
-
-    def has_tokens(self, access_token: str, refresh_token: str | None) -> None:
-        """Note the tokens of the session at the beginning of the request."""
-        self._tokens = {"access_token": access_token, "refresh_token": refresh_token}
-        self._masker.learn(access_token, refresh_token)
 
     def refreshed(self) -> None:
         """Note that the latest request was a refresh, and succeeded."""
@@ -235,9 +232,8 @@ class Recorder:
         if self._refresh is None:
             return {}
         after = self._refresh.response_fields
-        before = {name: self._masker.mark(token) for name, token in self._tokens.items() if token}
         # RFC 6749 §6: without a new refresh token the old one stays valid.
-        return {name: (mark, after.get(name) or mark) for name, mark in before.items()}
+        return {name: (before, after.get(name) or before) for name, before in self._tokens.items()}
 
     def _milliseconds(self) -> float:
         return round((time.perf_counter() - self._began) * 1000, 1)
@@ -267,16 +263,12 @@ class RecordingHTTPClient(HTTPClient):
 
 @harmless
 def _sent(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes | str | None = None,
-    **_limits: Any,
+    method: str, url: str, *, headers: Mapping[str, str], body: Any = None, **_limits: Any
 ) -> Message | None:
     if (recorder := current()) is None:
         return None
     form = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
-    url, _, query = url.partition("?")
+    url, query = (*url.split("?", 1), "")[:2]
     fields = parse_qsl(f"{query}&{form}", keep_blank_values=True)
     step = _GRANTS.get(dict(fields).get("grant_type", ""), "api")
     return recorder.add(step, method, url, _frames(), headers=headers, fields=fields)

@@ -1,4 +1,4 @@
-// A button beside every command that puts it on the clipboard. Where that is not allowed there is
+// A button beside every command that copies it to the clipboard. Where that is not allowed there is
 // no button: the text can still be selected.
 
 const SHOWN_MILLISECONDS = 2000;
@@ -8,7 +8,7 @@ function copyButton(text) {
   button.type = "button";
   button.className = "copy";
   button.textContent = "Copy";
-  // Read out when it changes, so that those who cannot see it know too.
+  // Read out when it changes, for screen readers.
   button.setAttribute("aria-live", "polite");
   button.addEventListener("click", async () => {
     try {

@@ -1,8 +1,8 @@
-// Opens the message that an arrow of the picture leads to. Without it the message is led to, closed.
+// Opens the message that an arrow of the picture links to. Without scripts the page only scrolls.
 
 function reveal() {
   const message = document.getElementById(location.hash.slice(1));
-  const details = message?.querySelector("details");
+  const details = message?.querySelector(":scope > details");
   if (details) details.open = true;
 }
 

@@ -1,4 +1,4 @@
-// Shows one of several alternatives at a time, as tabs. Without it they stand below each other.
+// Shows one of several alternatives at a time, as tabs. Without scripts all of them are shown.
 // The keyboard works as in the ARIA Authoring Practices: arrows move, Tab leaves.
 
 let count = 0;
