@@ -3,12 +3,15 @@
 
 const SHOWN_MILLISECONDS = 2000;
 
-function copyButton(text, name) {
+function copyButton({ textContent: text, dataset }) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "secondary copy";
   button.textContent = "Copy";
-  button.setAttribute("aria-label", `Copy ${name}`);
+  button.setAttribute("aria-label", `Copy ${dataset.copy}`);
+  if (dataset.copyOf) {
+    button.setAttribute("aria-describedby", dataset.copyOf);
+  }
   const status = document.createElement("span");
   status.className = "offscreen";
   // Announced by screen readers when it changes.
@@ -28,6 +31,6 @@ function copyButton(text, name) {
 
 if (navigator.clipboard) {
   for (const text of document.querySelectorAll("[data-copy]")) {
-    text.after(" ", ...copyButton(text.textContent, text.dataset.copy));
+    text.after(" ", ...copyButton(text));
   }
 }
