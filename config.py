@@ -40,6 +40,7 @@ DEMO_CLIENT_ID: Final = "1_4omnifundd0ck8s4gw0ok8c4wgs0kgco8kw4s0gc4ok8wsgk0c4"
 DEMO_CLIENT_SECRET: Final = "2demoonly00s0c8k4wg8ks4oc0gw8k4s0wco4kgs8c0k4w8os"
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+DEFAULT_APP_PORT: Final = 8000
 SECRET_KEY_MIN_LENGTH: Final = 32
 _PLACEHOLDER: Final = re.compile(
     "change[-_ ]?(me|this)|(super|secret)secret|insecure|placeholder|replace[-_]?me|your[-_]secret"
@@ -76,7 +77,7 @@ class Settings(BaseModel):
         frozen=True, extra="ignore", validate_default=True, hide_input_in_errors=True
     )
 
-    app_port: _Port = 8000
+    app_port: _Port = DEFAULT_APP_PORT
     local_omnifund_port: _Port = 9000
     omnifund_environment: Literal["local", "sandbox", "production"] = "local"
     flask_debug: bool = False
@@ -179,7 +180,7 @@ class Settings(BaseModel):
     @classmethod
     def _redirect_uri(cls, value: str, info: ValidationInfo) -> str:
         if not value:
-            port = info.data.get("app_port", 8000)
+            port = info.data.get("app_port", DEFAULT_APP_PORT)
             return _local_default(info, f"http://localhost:{port}/callback")
         url = _web_address(value)
         if not url.path.endswith("/callback"):
@@ -253,6 +254,11 @@ class Settings(BaseModel):
     def is_local(self) -> bool:
         """Whether OmniFund is a stand-in on this machine."""
         return self.omnifund_environment == "local"
+
+    @property
+    def has_local_omnifund(self) -> bool:
+        """Whether OmniFund is an emulator on this machine, as far as the settings tell."""
+        return self.is_local and urlsplit(self.omnifund_base_url).hostname in LOOPBACK_HOSTS
 
     @property
     def secure_cookies(self) -> bool:

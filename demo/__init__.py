@@ -28,9 +28,9 @@ _blueprint = Blueprint(
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab in ``local``."""
+    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab with Local OmniFund."""
     app.register_blueprint(_blueprint)
-    has_lab = settings.omnifund_environment == "local"
+    has_lab = settings.has_local_omnifund
     app.jinja_env.globals.update(has_inspector=settings.flow_inspector, has_lab=has_lab)
     if settings.flow_inspector:
         inspector.init_app(app)

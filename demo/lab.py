@@ -19,6 +19,7 @@ from flask import (
     Blueprint,
     Flask,
     abort,
+    current_app,
     g,
     redirect,
     render_template,
@@ -33,7 +34,7 @@ from demo.conversation import Source
 from demo.failures import CARDS, GROUPS, Card, Way
 from demo.recorder import Frame, harmless
 from omnifund.client import Redirect
-from omnifund.errors import OmniFundUnavailable, StoreUnavailable
+from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
 from web import auth, security
 from web.current import omnifund, settings
 
@@ -57,6 +58,21 @@ def init_app(app: Flask) -> None:
     app.extensions["navigation"].append(("lab.lab", "Lab"))
     app.context_processor(lambda: _explanation() or {"lab_card": None})
     request_finished.connect(_follow, app)
+
+
+@blueprint.before_request
+def require_fault_switches() -> None:
+    """Return 404 where OmniFund has no fault switches, as another server on this machine has none."""
+    if not current_app.extensions.get("fault_switches"):
+        try:
+            response = omnifund().http.send(
+                "GET", "/faults.json", headers={}, max_bytes=_MAX_RESPONSE_BYTES
+            )
+        except Unavailable:
+            return  # Local OmniFund is not there now, which the card's page will say.
+        if response.status != 200:
+            abort(404)
+        current_app.extensions["fault_switches"] = True
 
 
 @blueprint.get("/lab")

@@ -24,7 +24,7 @@ from flask import Flask, Request, Response, current_app, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
 
-from config import Settings
+from config import DEFAULT_APP_PORT, Settings
 from omnifund.client import OmniFund
 from omnifund.encryption import Unreadable, fingerprint
 from omnifund.errors import StoreUnavailable
@@ -87,8 +87,11 @@ class RedisSessions(ServerSideSessionInterface):
         # Browsers take a cookie with this prefix only with Secure, Path=/ and no Domain, so no
         # neighboring host can plant one.
         prefix = "__Host-" if settings.secure_cookies else ""
+        # Browsers share the cookies of localhost between ports, and so would two demos.
+        has_port = settings.demo_control is not None and settings.app_port != DEFAULT_APP_PORT
+        suffix = f"_{settings.app_port}" if has_port else ""
         app.config.update(
-            SESSION_COOKIE_NAME=f"{prefix}omnifund_session",
+            SESSION_COOKIE_NAME=f"{prefix}omnifund_session{suffix}",
             SESSION_COOKIE_SECURE=settings.secure_cookies,
             SESSION_COOKIE_HTTPONLY=True,
             SESSION_COOKIE_SAMESITE="Lax",
@@ -98,7 +101,7 @@ class RedisSessions(ServerSideSessionInterface):
             SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         )
         self._omnifund = omnifund
-        self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor")
+        self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor{suffix}")
         self._lifetime = settings.session_lifetime_seconds
         self.idle_seconds = min(settings.session_idle_seconds, self._lifetime)
 

@@ -48,7 +48,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     ]
     app.extensions["navigation"] = navigation
     app.jinja_env.globals.update(
-        environment=settings.omnifund_environment,
+        # `local` with another base URL is no emulator, and pages must not say so.
+        environment=settings.omnifund_environment
+        if settings.has_local_omnifund or not settings.is_local
+        else "other",
         omnifund_host=urlsplit(settings.omnifund_base_url).netloc,
         password_grant=settings.password_grant,
         navigation=navigation,
