@@ -62,7 +62,7 @@ def init_app(app: Flask) -> None:
 
 @blueprint.before_request
 def require_fault_switches() -> None:
-    """Return 404 where OmniFund has no fault switches, as another server on this machine has none."""
+    """Return 404 where OmniFund has no fault switches: another server on this machine has none."""
     if not current_app.extensions.get("fault_switches"):
         try:
             response = omnifund().http.send(

@@ -58,9 +58,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     # Otherwise Werkzeug redirects //path to /path, on the host that the Host header names.
     app.url_map.merge_slashes = False
     app.before_request(_refuse)
+    app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
     if settings.mount_path:
         app.wsgi_app = _mounted_below(app.wsgi_app, settings.mount_path)  # type: ignore[assignment,method-assign]  # as Flask documents it
-    app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
     if settings.trusted_proxies:
         app.wsgi_app = _behind_proxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[assignment,method-assign]  # as above
 
