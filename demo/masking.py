@@ -22,14 +22,14 @@ HIDDEN: Final = "••••••••"
 
 # Chosen by people, so perhaps easy to guess.
 _GUESSABLE: Final = frozenset({"password", "client_secret", "username"})
-# This app writes these itself.
+# This app may write these itself, and then they are shown whole.
 _OWN: Final = frozenset(
     {
         *("response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method"),
         *("grant_type", "next", "page", "kind"),
     }
 )
-# A server writes these; every field that is in neither list is a secret.
+# Servers write these. Every field that is in neither list is a secret.
 _PUBLIC: Final = frozenset(
     {"token_type", "expires_in", "scope", "error", "@context", "@type", "@id", "hydra:totalItems"}
 )
@@ -72,9 +72,12 @@ class Masker:
         data = secret.encode("utf-8", "surrogatepass")
         return "#" + hmac.new(self._key, data, hashlib.sha256).hexdigest()[:8]
 
-    def fields(self, pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
-        """Mask parameters, or the members of a JSON object."""
-        return {self._name(name): self._value(name, value) for name, value in [*pairs][:MAX_FIELDS]}
+    def fields(self, pairs: Iterable[tuple[str, Any]], *, is_own: bool = False) -> dict[str, str]:
+        """Mask parameters, or the members of a JSON object. ``is_own``: this app wrote them."""
+        return {
+            self._name(name): self._value(name, value, is_own)
+            for name, value in [*pairs][:MAX_FIELDS]
+        }
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Choose the headers that explain something, and mask them."""
@@ -120,16 +123,16 @@ class Masker:
     def _name(self, name: str) -> str:
         return HIDDEN if self._repeats_a_secret(name) else short(name, 60)
 
-    def _value(self, name: str, value: object) -> str:
+    def _value(self, name: str, value: object, is_own: bool) -> str:
         if value is None or isinstance(value, bool | int | float):
             return short(json.dumps(value), 40)
         if isinstance(value, list):
             return f"[{len(value)} {'entry' if len(value) == 1 else 'entries'}]"
         if not isinstance(value, str):
             return "{…}"
-        if name in _OWN:
+        if name in _OWN and is_own:
             return HIDDEN if self._repeats_a_secret(value) else short(value)
-        if name in _PUBLIC:
+        if name in _PUBLIC | _OWN:
             return self.parts(value)
         if name == "error_description":
             return self.text(value)

@@ -150,11 +150,13 @@ class Message:
     def mask(self, masker: Masker) -> Exchange:
         """Write into the exchange what may be kept; return it."""
         kept = self.exchange
+        is_incoming = kept.step in INCOMING
         kept.headers = masker.headers(self.headers)
-        kept.fields = masker.fields(self.fields)
+        kept.fields = masker.fields(self.fields, is_own=not is_incoming)
         kept.response_headers = masker.headers(self.response_headers)
         location = query_of(self.response_headers.get("Location", ""))
-        kept.response_fields = masker.fields([*location, *self.response_fields])
+        returned = [*location, *self.response_fields]
+        kept.response_fields = masker.fields(returned, is_own=is_incoming or kept.step == "login")
         if self.body is not None:
             kept.body, members = masker.body(self.response_headers, self.body)
             kept.response_fields |= members

@@ -49,6 +49,18 @@ def test_harmless_parameters_are_shown(masker: Masker) -> None:
     assert masker.fields(fields.items()) == fields
 
 
+def test_what_this_app_wrote_is_shown_whole_and_what_a_server_wrote_is_not(
+    masker: Masker,
+) -> None:
+    """K19: a server can put a secret that this app has never seen under a harmless name."""
+    fields = {"client_id": CANARY, "redirect_uri": f"https://app.example/{CANARY}"}
+    assert masker.fields(fields.items(), is_own=True) == fields
+    assert masker.fields(fields.items()) == {
+        "client_id": "…",
+        "redirect_uri": "https://app.example/…",
+    }
+
+
 def test_the_bearer_is_masked_and_unknown_headers_are_left_out(masker: Masker) -> None:
     """D1"""
     shown = masker.headers({"Authorization": f"Bearer {CANARY}", "Cookie": CANARY, "X-Any": CANARY})
