@@ -21,7 +21,8 @@ from omnifund.authorization import (
 )
 from omnifund.client import OmniFund
 from omnifund.errors import OmniFundError, StoreUnavailable
-from web import current
+from omnifund.token import Token
+from web import current, health, incoming
 
 CLOCK_WARNING_SECONDS: Final = 5
 CLOCK_LIMIT_SECONDS: Final = 60
@@ -72,7 +73,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
             "rest",
             "skipped",
             "Other checks are skipped until these are fixed.",
-            "README lists every variable.",
+            "docs/configuration.md lists every variable.",
         )
         return
     yield Check(
@@ -80,9 +81,11 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     )
     client = make_client(known)
     yield _redirect_uri(known)
+    yield _hosts(known)
     yield from _redis(known, client)
     yield _tls(known)
     yield _credentials(known, client)
+    yield _refresh(client)
     # Last, because it is the answer to the request before that tells OmniFund's time.
     yield _clock(client)
 
@@ -111,37 +114,35 @@ def _redirect_uri(settings: Settings) -> Check:
 
 def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
     try:
-        client.store.execute(("SET", "omnifund:doctor", b"1", "EX", 10))
-        (info,) = client.store.execute(("INFO",))
+        missing = health.missing_rights(client.store)
     except StoreUnavailable as problem:
         cause = f" ({problem.__cause__})" if problem.__cause__ else ""
-        yield Check(
-            "redis",
-            "failed",
-            f"Redis is unreachable or rejects writes{cause}.",
-            "Check REDIS_URL, the server, and its password.",
-        )
+        advice = "Check REDIS_URL, the server, and its password."
+        yield Check("redis", "failed", f"{problem}{cause}.", advice)
         return
-    facts = _facts(info)
+    if missing:
+        what = f"Redis does not permit this user {', '.join(missing)}."
+        yield Check("redis", "failed", what, "docs/deploying.md lists the rights that it needs.")
+        return
+    (info,) = client.store.attempt(("INFO",))  # which the user may not be permitted
+    facts = {} if isinstance(info, Exception) else _facts(info)
     version = facts.get("valkey_version") or facts.get("redis_version") or "unknown version"
     yield Check("redis", "ok", f"Redis is reachable and accepts writes ({version}).")
     policy = facts.get("maxmemory_policy", "unknown")
-    yield (
-        Check("redis_eviction", "ok", f"Redis evicts nothing (maxmemory-policy {policy}).")
-        if policy == "noeviction"
-        else Check(
-            "redis_eviction",
-            "failed",
-            f"Redis may evict sessions when memory runs low (maxmemory-policy {policy}).",
-            "Set maxmemory-policy to noeviction.",
-        )
-    )
+    if policy == "noeviction":
+        what = "Redis evicts nothing (maxmemory-policy noeviction)."
+        yield Check("redis_eviction", "ok", what)
+    else:
+        what = f"Redis may evict sessions when memory runs low (maxmemory-policy {policy})."
+        status: Status = "failed" if facts else "warning"
+        yield Check("redis_eviction", status, what, "Set maxmemory-policy to noeviction.")
     yield _redis_tls(settings)
 
 
 def _redis_tls(settings: Settings) -> Check:
     url = urlsplit(settings.redis_url.get_secret_value())
-    if url.scheme in ("rediss", "unix") or url.hostname in LOOPBACK_HOSTS:
+    hosts = {host.rpartition(":")[0] or host for host in url.netloc.rpartition("@")[2].split(",")}
+    if url.scheme.startswith(("rediss", "unix")) or hosts <= {*LOOPBACK_HOSTS, "[::1]"}:
         return Check("redis_tls", "ok", "The connection to Redis is encrypted or local.")
     return Check(
         "redis_tls",
@@ -221,6 +222,37 @@ def _credentials(settings: Settings, client: OmniFund) -> Check:
     except OmniFundError as problem:
         return Check("credentials", "failed", in_words(problem), "Check OMNIFUND_BASE_URL.")
     return Check("credentials", "failed", "OmniFund accepted a made-up code.", "")
+
+
+def _refresh(client: OmniFund) -> Check:
+    """Try a refresh token that cannot exist: a client may lack the grant without noticing."""
+    made_up = Token("made-up", "made-up-by-the-doctor", obtained_at=0, expires_at=0)
+    try:
+        client.oauth.refresh(made_up)
+    except errors.InvalidGrant:
+        return Check("refresh", "ok", "OmniFund lets this client refresh tokens.")
+    except errors.ClientMisconfigured as problem:
+        return Check(
+            "refresh",
+            "warning",
+            f"OmniFund does not let this client refresh tokens ({problem.code}).",
+            "Merchants sign in again whenever an access token expires. Ask OmniFund for the grant.",
+        )
+    except OmniFundError as problem:
+        return Check("refresh", "skipped", in_words(problem))
+    return Check("refresh", "failed", "OmniFund accepted a made-up refresh token.")
+
+
+def _hosts(settings: Settings) -> Check:
+    host = urlsplit(settings.omnifund_redirect_uri).netloc
+    if incoming.is_allowed(host, settings.allowed_hosts):
+        return Check("hosts", "ok", f"ALLOWED_HOSTS allows {host}.")
+    return Check(
+        "hosts",
+        "failed",
+        f"ALLOWED_HOSTS does not allow {host}, the host of the redirect URI.",
+        "Add it; otherwise no sign-in can be completed.",
+    )
 
 
 def _clock(client: OmniFund) -> Check:

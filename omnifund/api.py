@@ -240,8 +240,7 @@ def _transaction(member: Mapping[str, Any]) -> Transaction:
 def _text(member: Mapping[str, Any], name: str) -> str:
     value = member.get(name)
     if isinstance(value, str):
-        # JSON can contain half of a surrogate pair, which no page can be encoded with.
-        return value.strip().encode(errors="replace").decode()
+        return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return ""

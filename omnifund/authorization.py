@@ -12,8 +12,6 @@ here and in the other modules, a rule's first sentence is what the inspector sho
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
 import secrets
 import time
@@ -22,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
+
+import msgspec
 
 from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
@@ -50,19 +50,21 @@ _NEXT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationRequest:
+class AuthorizationRequest(msgspec.Struct, frozen=True, array_like=True):
     """A pending authorization request.
 
     ``code_verifier`` is empty without PKCE; ``started_at``: Unix seconds; ``owner``: the ID of the
     host application's own user who started it, or empty.
     """
 
-    state: str = field(repr=False)
-    code_verifier: str = field(repr=False)
+    state: str
+    code_verifier: str
     next: str
     started_at: float
     owner: str = ""
+
+    def __repr__(self) -> str:
+        return f"AuthorizationRequest(next={self.next!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,10 @@ def require_own_request(sealed: str | None, state: str, cipher: Cipher) -> Autho
             raise Unreadable
         # The key is derived from `state` too: a cookie can be decrypted for its own state only.
         packed = base64.b64decode(sealed, altchars=b"-_", validate=True)
-        facts = json.loads(cipher.open(packed, secret=state, name="attempt"))
-        code_verifier, next_path, started_at, owner = facts
-    except (Unreadable, binascii.Error, ValueError):
+        opened = cipher.open(packed, secret=state, name="attempt")
+        return msgspec.msgpack.decode(opened, type=AuthorizationRequest)
+    except (Unreadable, ValueError):
         raise errors.InvalidState("the authorization request cannot be read") from None
-    return AuthorizationRequest(state, code_verifier, next_path, started_at, owner)
 
 
 def require_recent(request: AuthorizationRequest, *, now: float) -> None:
@@ -221,8 +222,8 @@ class PendingRequests:
         The name contains the time, so that the oldest cookie is known without decrypting any.
         """
         name = f"{self.cookie_prefix}{int(request.started_at * 1000):013d}_{_tag(request.state)}"
-        facts = [request.code_verifier, request.next, request.started_at, request.owner]
-        sealed = self.cipher.seal(json.dumps(facts).encode(), secret=request.state, name="attempt")
+        packed = msgspec.msgpack.encode(request)
+        sealed = self.cipher.seal(packed, secret=request.state, name="attempt")
         return name, base64.urlsafe_b64encode(sealed).decode()
 
     def surplus(self, cookies: Mapping[str, str], *, room_for: int) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import logging
 import os
 import re
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 
 import certifi
 import httpcore2
+import msgspec
 
 from omnifund.errors import InvalidResponse, OmniFundTimeout, OmniFundUnavailable
 
@@ -37,6 +37,7 @@ MAX_IDLE_SECONDS: Final = 30
 MAX_HEAD_BYTES: Final = 128 * 1024
 DEFAULT_RETRY_AFTER: Final = 5
 MAX_RETRY_AFTER: Final = 3600
+_JSON_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 # At DEBUG httpcore2 logs the headers of responses, which may repeat a secret.
 logging.getLogger("httpcore2").setLevel(logging.INFO)
@@ -213,15 +214,10 @@ def read_json_object(response: Response) -> Mapping[str, Any]:
     if not re.fullmatch(r"application/([a-z0-9.+-]+\+)?json", content_type):
         raise InvalidResponse("OmniFund's response is not JSON")
     try:
-        payload = json.loads(response.body.decode())
-        # RFC 8259 §6, §8.2: NaN, Infinity (as Python reads 1e400), and half of a surrogate pair
-        # are not JSON, and cannot be sent, stored, or shown.
-        json.dumps(payload, allow_nan=False, ensure_ascii=False).encode()
+        # Strict (RFC 8259 §6, §8.2): no NaN, no number beyond a float, no half of a surrogate pair.
+        return _JSON_OBJECT.decode(response.body)
     except (ValueError, RecursionError):
-        raise InvalidResponse("OmniFund's response is not valid JSON") from None
-    if not isinstance(payload, dict):
-        raise InvalidResponse("OmniFund's response is not a JSON object")
-    return payload
+        raise InvalidResponse("OmniFund's response is not a JSON object") from None
 
 
 # --- the network below httpcore2 -----------------------------------------------------------------

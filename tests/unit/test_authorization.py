@@ -139,7 +139,7 @@ def test_another_owner_cannot_complete_a_request(started_by: str, completed_by: 
         pending().find(request.state, cookies, now=NOW, owner=completed_by)
 
 
-@pytest.mark.parametrize("owner", ["", "1", "f47ac10b-58cc-4372", "Zoë ' \" \\ \x00 \ud800"])
+@pytest.mark.parametrize("owner", ["", "1", "f47ac10b-58cc-4372", "Zoë ' \" \\ \x00"])
 def test_the_owner_who_started_a_request_completes_it(owner: str) -> None:
     """M1"""
     request = new_request(owner=owner)
