@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
-from tests.support.browsing import PASSWORD, query_of
+from tests.support.browsing import PASSWORD, SimulatedBrowser, forms, query_of
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, running_stack
 
@@ -355,3 +356,179 @@ def test_idle_and_absolute_limits_end_a_session(redis_url: str) -> None:
         assert merchant.status() == {"signed_in": False}
         with redis.Redis.from_url(redis_url) as client:
             assert client.keys("omnifund:{*") == []
+
+
+# --- what belongs to a browser ---------------------------------------------------------------
+
+
+def attempt_cookies(merchant: Merchant) -> list[str]:
+    return sorted(each.name for each in merchant.cookies if "omnifund_attempt_" in each.name)
+
+
+def close_the_browser(merchant: Merchant) -> None:
+    """End the browser's session: cookies without an expiry are gone (RFC 6265 §5.3)."""
+    merchant.cookies.clear_session_cookies()
+
+
+def test_a_pending_request_ends_with_the_browsers_session(merchant: Merchant) -> None:
+    """K8"""
+    started = merchant.get("/login")
+    (header,) = [
+        value
+        for name, value in started.raw.headers.items()
+        if name == "Set-Cookie" and "omnifund_attempt_" in value
+    ]
+    attributes = {part.strip().partition("=")[0].lower() for part in header.split(";")[1:]}
+    assert attributes == {"httponly", "path", "samesite"}
+
+
+@pytest.mark.parametrize("is_completed", [True, False])
+def test_a_callback_from_the_history_of_a_closed_browser_signs_nobody_in(
+    merchant: Merchant, is_completed: bool
+) -> None:
+    """K8"""
+    callback = merchant.authorize()
+    if is_completed:
+        assert merchant.get(callback).status_code == 303
+    close_the_browser(merchant)
+    page = merchant.get(callback)
+    assert page.status_code == 400, page
+    assert merchant.status() == {"signed_in": False}
+
+
+def test_the_same_callback_before_the_browser_is_closed_is_a_reload(merchant: Merchant) -> None:
+    """B3, K8: the test above can fail."""
+    callback = merchant.authorize()
+    merchant.get(callback)
+    assert merchant.get(callback).status_code == 303
+    assert merchant.status()["signed_in"] is True
+
+
+@pytest.mark.parametrize("path", ["/", "/session", "/no-such-page", "/callback", "/dashboard"])
+def test_surplus_of_sign_ins_that_started_in_parallel_is_deleted_by_any_response(
+    stack: Stack, merchant: Merchant, path: str
+) -> None:
+    """K5: the starts don't see each other's cookies."""
+    merchant.get("/login")
+    tabs = [merchant.copy() for _ in range(30)]
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda tab: tab.get("/login"), tabs))
+    for tab in tabs:
+        stack.clock.advance(0.01)
+        tab.get("/login")
+        merchant.cookies.update(tab.cookies)
+    before = attempt_cookies(merchant)
+    assert len(before) > 30
+    merchant.get(path)
+    assert attempt_cookies(merchant) == before[-7:]
+    # The last one started can still be completed.
+    newest = query_of(tabs[-1].get("/login").headers["Location"])["state"]
+    assert newest
+    assert merchant.sign_in().status_code == 303
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_as_many_as_a_browser_may_have_are_left_alone(
+    stack: Stack, merchant: Merchant, count: int
+) -> None:
+    """K5, A5"""
+    for _ in range(count):
+        merchant.get("/login")
+        stack.clock.advance(1)
+    page = merchant.get("/")
+    assert "Set-Cookie" not in page.headers
+    assert len(attempt_cookies(merchant)) == count
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "/l%256fgin",
+        "/l%25256fgin",
+        "/a/%252e%252e/login",
+        "/c%2561llback%3Fcode=x",
+        "/login%252f",
+        "/login%253Fnext=/x",
+        "/logou%2574",
+        "/t%256fken/refresh",
+        "/%252flogin",
+        "//evil.example",
+        "/%255cevil.example",
+    ],
+)
+def test_a_sign_in_never_leads_into_another_one(merchant: Merchant, wanted: str) -> None:
+    """K6, G2: escaped once more here than the app reads it."""
+    response = merchant.sign_in(wanted)
+    assert (response.status_code, response.headers["Location"]) == (303, "/dashboard")
+    assert merchant.get("/dashboard").status_code == 200
+
+
+class TestLogout:
+    """K7: a notice only after the thing has happened."""
+
+    def test_a_post_from_another_site_shows_no_notice_and_deletes_nothing(
+        self, stack: Stack, merchant: Merchant
+    ) -> None:
+        """K7: browsers send no SameSite=Lax cookie with it."""
+        merchant.sign_in()
+        stranger = SimulatedBrowser(merchant.site)
+        headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+        response = stranger.post("/logout", headers=headers)
+        assert response.headers["Location"] == "/"
+        merchant.cookies.update(stranger.cookies)
+        for path in ("/", "/dashboard"):
+            page = merchant.get(path)
+            assert page.status_code == 200, page
+            assert "You are signed out" not in page.text
+        assert merchant.status()["signed_in"] is True
+        assert merchant.stored
+
+    @pytest.mark.parametrize("token", [{}, {"csrf_token": ""}, {"csrf_token": "forged"}])
+    def test_without_the_token_nothing_is_deleted_and_nothing_is_announced(
+        self, merchant: Merchant, token: dict[str, str]
+    ) -> None:
+        """K7, G1: a browser that does send its cookies."""
+        merchant.sign_in()
+        assert merchant.post("/logout", token).status_code == 400
+        assert "You are signed out" not in merchant.get("/").text
+        assert merchant.status()["signed_in"] is True
+
+    def test_another_merchants_token_is_no_token(self, stack: Stack, merchant: Merchant) -> None:
+        """K7, G1"""
+        merchant.sign_in()
+        other = Merchant(stack)
+        other.sign_in()
+        assert merchant.post("/logout", {"csrf_token": other.csrf_token()}).status_code == 400
+        assert merchant.status()["signed_in"] is True
+
+    def test_the_notice_comes_once_after_a_sign_out(self, merchant: Merchant) -> None:
+        """K7"""
+        merchant.sign_in()
+        merchant.post_form("/logout")
+        assert "You are signed out" in merchant.get("/").text
+        assert "You are signed out" not in merchant.get("/").text
+
+
+@pytest.mark.parametrize("part", ["token", "session"])
+def test_when_redis_has_dropped_a_part_every_page_says_the_same(
+    stack: Stack, merchant: Merchant, part: str
+) -> None:
+    """K31: evicted, as a Redis with a policy for it does."""
+    merchant.sign_in()
+    with redis.Redis.from_url(stack.redis_url) as client:
+        (key,) = client.keys(f"omnifund:*:{part}")
+        client.delete(key)
+    assert merchant.status() == {"signed_in": False}
+    for path in ("/", "/no-such-page", "/login/password", "/callback"):
+        page = merchant.get(path)
+        assert "/logout" not in {form.action for form in forms(page)}, page
+        assert "Sign out" not in page.text, page
+    for path in ("/dashboard", "/customers", "/transactions"):
+        assert merchant.get(path).headers["Location"] == f"/login?next={path}"
+    assert merchant.post("/token/refresh").headers["Location"] == "/login?next=/dashboard"
+    assert merchant.post("/logout").headers["Location"] == "/"
+    assert merchant.sign_in("/customers").headers["Location"] == "/customers"
+    assert merchant.get("/customers").status_code == 200
+    with redis.Redis.from_url(stack.redis_url) as client:
+        for each in ("session", "token"):
+            assert len(client.keys(f"omnifund:*:{each}")) == 1, "of the session before"
