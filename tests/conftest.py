@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser import ARGUMENTS, find_chromium
-from tests.support.stack import Person, Stack, running_stack
+from tests.support.merchant import Merchant
+from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
 
@@ -34,9 +35,9 @@ def stack(redis_url: str) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def person(stack: Stack) -> Person:
-    """Somebody with a fresh browser."""
-    return stack.person()
+def merchant(stack: Stack) -> Merchant:
+    """A merchant with a fresh browser."""
+    return Merchant(stack)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ import redis
 import doctor
 from omnifund.errors import OmniFundError
 from omnifund.events import Event
+from tests.support.browsing import USERNAME
+from tests.support.merchant import Merchant
 from tests.support.servers import REPOSITORY
-from tests.support.stack import MERCHANT, Person, running_stack
+from tests.support.stack import running_stack
 from tests.support.valkey import ValkeyServer
 
 REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
@@ -59,16 +61,16 @@ def test_the_events_are_those_of_the_package() -> None:
 # --- responses -----------------------------------------------------------------------------------
 
 
-def test_the_members_of_session_are_those_of_a_running_app(person: Person) -> None:
-    signed_out = person.status()
-    person.sign_in()
-    signed_in = person.status()
+def test_the_members_of_session_are_those_of_a_running_app(merchant: Merchant) -> None:
+    signed_out = merchant.status()
+    merchant.sign_in()
+    signed_in = merchant.status()
     assert signed_out == {"signed_in": False}
     assert sorted(signed_in) == sorted(first_column("Responses for scripts"))
 
 
-def test_the_members_of_an_error_are_those_of_a_running_app(person: Person) -> None:
-    error = person.get("/no-such-page", headers={"Accept": "application/json"})
+def test_the_members_of_an_error_are_those_of_a_running_app(merchant: Merchant) -> None:
+    error = merchant.get("/no-such-page", headers={"Accept": "application/json"})
     assert error.status_code == 404
     assert sorted(error.json()) == sorted(first_column("Errors as JSON"))
 
@@ -81,14 +83,14 @@ def keys_in_use() -> set[str]:
     """The names of all keys in the commands that a full journey sends, fingerprints replaced."""
     with ValkeyServer() as valkey, valkey.client() as client, client.monitor() as monitor:
         with running_stack(valkey.url, rate_limits=True) as stack:
-            person = stack.person()
-            person.sign_in()
-            person.press("/dashboard", "/token/refresh")
-            person.get("/customers")
-            person.get("/readyz")
-            other = stack.person()
+            merchant = Merchant(stack)
+            merchant.sign_in()
+            merchant.press("/dashboard", "/token/refresh")
+            merchant.get("/customers")
+            merchant.get("/readyz")
+            other = Merchant(stack)
             for _ in range(6):  # The first few may be counted in the process alone.
-                other.press("/login/password", "password", username=MERCHANT, password="wrong")
+                other.press("/login/password", "password", username=USERNAME, password="wrong")
             list(doctor.examine(lambda: stack.settings))
         with redis.Redis.from_url(valkey.url) as last:
             last.echo("the end")

@@ -26,7 +26,8 @@ import requests
 
 from tests.faults.network import TcpProxy
 from tests.faults.provider import Answer, Request, json_answer, slow
-from tests.support.rig import Merchant, Rig, fleet
+from tests.support.merchant import Merchant
+from tests.support.rig import Rig, fleet
 from tests.support.valkey import ValkeyServer
 
 WORKERS: Final = 4
@@ -179,7 +180,7 @@ def _live(rig: Rig, tally: Tally, stop: threading.Event, number: int, seed: floa
                 owner = ""
                 tally.add("signed in" if signed_in else "sign-in put off")
             elif dice.random() < 0.01:
-                signed_in = merchant.press("/logout").status_code != 303
+                signed_in = merchant.post_form("/logout").status_code != 303
                 tally.add("signed out")
             else:
                 owner, signed_in = _read(merchant, tally, owner)

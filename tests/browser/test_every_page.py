@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
-from tests.support.stack import PASSWORD, Stack
+from tests.support.browsing import PASSWORD
+from tests.support.stack import Stack
 
 WIDTHS = (320, 390, 700, 1000, 1280)
 VERY_LONG = "Harbor Street Studio " + "x" * 50

@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.stack import MERCHANT, PASSWORD, Stack
+from tests.support.browsing import PASSWORD, USERNAME
+from tests.support.stack import Stack
 
 
 def start_sign_in(page: Page, stack: Stack) -> None:
@@ -17,7 +18,7 @@ def start_sign_in(page: Page, stack: Stack) -> None:
 
 
 def log_in_at_omnifund(page: Page) -> None:
-    page.get_by_label("Username").fill(MERCHANT)
+    page.get_by_label("Username").fill(USERNAME)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
 
@@ -115,11 +116,11 @@ def test_back_after_signing_in_and_after_signing_out_shows_no_error(
 @pytest.mark.expects_console_errors
 def test_the_password_work_flow(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/login/password")
-    page.get_by_label("OmniFund username").fill(MERCHANT)
+    page.get_by_label("OmniFund username").fill(USERNAME)
     page.get_by_label("OmniFund password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("Incorrect username or password")
-    expect(page.get_by_label("OmniFund username")).to_have_value(MERCHANT)
+    expect(page.get_by_label("OmniFund username")).to_have_value(USERNAME)
     expect(page.get_by_label("OmniFund password")).to_have_value("")
     page.get_by_label("OmniFund password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()

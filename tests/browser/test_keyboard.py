@@ -7,7 +7,8 @@ import re
 from playwright.sync_api import Page, expect
 
 from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
-from tests.support.stack import MERCHANT, PASSWORD, Stack
+from tests.support.browsing import PASSWORD, USERNAME
+from tests.support.stack import Stack
 
 MOST_STOPS = 200
 
@@ -50,7 +51,7 @@ def test_the_whole_journey(page: Page, stack: Stack) -> None:
     page.keyboard.press("Enter")
 
     expect(page.get_by_label("Username")).to_be_focused()
-    page.keyboard.type(MERCHANT)
+    page.keyboard.type(USERNAME)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.stack import Person, Stack
+from tests.support.merchant import Merchant
+from tests.support.stack import Stack
 from tools import lighthouse
 
 
 @pytest.mark.timeout(300)  # the first time it installs the pinned packages
-def test_the_front_page_and_the_dashboard_have_full_marks(stack: Stack, person: Person) -> None:
-    person.sign_in()
-    cookie = f"omnifund_session={person.browser.cookies['omnifund_session']}"
+def test_the_front_page_and_the_dashboard_have_full_marks(stack: Stack, merchant: Merchant) -> None:
+    merchant.sign_in()
+    cookie = f"omnifund_session={merchant.cookies['omnifund_session']}"
     pages = [
         lighthouse.Page(stack.url + path, sent, preset)
         for path, sent in (("/", ""), ("/dashboard", cookie))

@@ -19,9 +19,9 @@ from local_omnifund.settings import DEMO_CLIENT_SECRET
 from local_omnifund.settings import Settings as LocalSettings
 from tests.faults.certificates import Certificates
 from tests.faults.provider import HonestProvider, json_answer
+from tests.support.browsing import PASSWORD, USERNAME
 from tests.support.processes import free_port
 from tests.support.servers import REPOSITORY, serve
-from tests.support.stack import MERCHANT, PASSWORD
 from tests.support.valkey import ValkeyServer
 
 
@@ -184,17 +184,17 @@ def test_production_on_localhost_is_pointed_out(terminal: Terminal) -> None:
 
 def test_a_token_for_a_password_is_masked_unless_asked_for(terminal: Terminal) -> None:
     """D2, G6"""
-    masked = json.loads(terminal.type("token", stdin=f"{MERCHANT}\n{PASSWORD}\n").stdout)
+    masked = json.loads(terminal.type("token", stdin=f"{USERNAME}\n{PASSWORD}\n").stdout)
     assert masked["token_type"] == "Bearer"
     assert set(masked["access_token"]) == set(masked["refresh_token"]) == {"•"}
-    done = terminal.type("token", "--show", stdin=f"{MERCHANT}\n{PASSWORD}\n")
+    done = terminal.type("token", "--show", stdin=f"{USERNAME}\n{PASSWORD}\n")
     shown = json.loads(done.stdout)
     assert len(shown["access_token"]) == 86
     assert PASSWORD not in done.stdout + done.stderr
 
 
 def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
-    first = json.loads(terminal.type("token", "--show", stdin=f"{MERCHANT}\n{PASSWORD}\n").stdout)
+    first = json.loads(terminal.type("token", "--show", stdin=f"{USERNAME}\n{PASSWORD}\n").stdout)
     stdin = first["refresh_token"] + "\n"
     second = json.loads(terminal.type("token", "--refresh", "--show", stdin=stdin).stdout)
     assert second["refresh_token"] != first["refresh_token"]
@@ -207,12 +207,12 @@ def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("stdin", "variables", "words"),
     [
-        (f"{MERCHANT}\nwrong-canary\n", {}, "rejected these credentials"),
-        (f"{MERCHANT}\n", {}, "Password is missing"),
+        (f"{USERNAME}\nwrong-canary\n", {}, "rejected these credentials"),
+        (f"{USERNAME}\n", {}, "Password is missing"),
         ("", {}, "Username is missing"),
-        (f"{MERCHANT}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
-        (f"{MERCHANT}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
-        (f"{MERCHANT}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "is unavailable"),
+        (f"{USERNAME}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
+        (f"{USERNAME}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
+        (f"{USERNAME}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "is unavailable"),
     ],
 )
 def test_what_goes_wrong_is_one_plain_sentence(

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from app import create_app
+from tests.support.merchant import Merchant
 from tests.support.processes import answers, die_with_parent, free_port, wait_until
 from tests.support.servers import REPOSITORY
-from tests.support.stack import Clock, Person, Stack, app_settings
+from tests.support.stack import Clock, Stack, app_settings
 
 
 class Demo:
@@ -118,12 +119,12 @@ def running_demo(folder: Path, temporary: str = "tmp", **variables: str) -> Iter
         demo.process.wait(timeout=30)
 
 
-def person_at(demo: Demo) -> Person:
+def person_at(demo: Demo) -> Merchant:
     url = f"http://localhost:{demo.app_port}"
     omnifund_url = f"http://localhost:{demo.omnifund_port}"
     settings = app_settings("redis://localhost:1")
     stack = Stack(url, omnifund_url, create_app(settings), settings, Clock(), "")
-    return stack.person()
+    return Merchant(stack)
 
 
 @pytest.mark.parametrize(("with_signal", "to_group"), [("SIGINT", True), ("SIGTERM", False)])
@@ -136,10 +137,10 @@ def test_a_merchant_signs_in_and_everything_stops_on_a_signal(
         )
         assert (username, password) == ("merchant", "local-omnifund-demo")
         assert f"http://localhost:{demo.app_port}" in demo.output
-        person = person_at(demo)
-        assert person.sign_in("/customers").headers["Location"] == "/customers"
-        assert person.get("/customers").status_code == 200
-        assert person.status()["signed_in"] is True
+        merchant = person_at(demo)
+        assert merchant.sign_in("/customers").headers["Location"] == "/customers"
+        assert merchant.get("/customers").status_code == 200
+        assert merchant.status()["signed_in"] is True
 
         pids = demo.descendants()
         assert len(pids) >= 5
@@ -151,19 +152,19 @@ def test_a_merchant_signs_in_and_everything_stops_on_a_signal(
 
 def test_the_failure_lab_may_stop_the_embedded_valkey_for_a_moment(folder: Path) -> None:
     with running_demo(folder) as demo:
-        person = person_at(demo)
-        person.sign_in()
-        answer = person.press("/lab", "/lab/redis_outage")
+        merchant = person_at(demo)
+        merchant.sign_in()
+        answer = merchant.press("/lab", "/lab/redis_outage")
         assert answer.status_code == 303
-        assert person.get("/dashboard").status_code == 503
-        wait_until(lambda: person.get("/dashboard").status_code == 200, what="Valkey to go on")
+        assert merchant.get("/dashboard").status_code == 503
+        wait_until(lambda: merchant.get("/dashboard").status_code == 200, what="Valkey to go on")
 
 
 def test_it_stops_while_valkey_stands_still(folder: Path) -> None:
     with running_demo(folder) as demo:
-        person = person_at(demo)
-        person.sign_in()
-        person.press("/lab", "/lab/redis_outage")
+        merchant = person_at(demo)
+        merchant.sign_in()
+        merchant.press("/lab", "/lab/redis_outage")
         pids = demo.descendants()
         os.kill(demo.process.pid, signal.SIGTERM)
         demo.process.wait(timeout=30)
@@ -219,9 +220,9 @@ def test_one_port_for_both_is_one_plain_line(folder: Path) -> None:
 def test_it_runs_in_any_temporary_folder(folder: Path, temporary: str) -> None:
     """K40: a Unix socket's path is short, and a URL that names it is encoded."""
     with running_demo(folder, temporary) as demo:
-        person = person_at(demo)
-        assert person.sign_in("/customers").headers["Location"] == "/customers"
-        assert person.get("/customers").status_code == 200
+        merchant = person_at(demo)
+        assert merchant.sign_in("/customers").headers["Location"] == "/customers"
+        assert merchant.get("/customers").status_code == 200
         pids, valkeys_folder = demo.descendants(), demo.valkeys_folder()
         assert valkeys_folder.is_dir()
         os.kill(demo.process.pid, signal.SIGTERM)
@@ -233,18 +234,18 @@ def test_it_runs_in_any_temporary_folder(folder: Path, temporary: str) -> None:
 def test_cookies_of_other_applications_on_this_machine_do_no_harm(folder: Path) -> None:
     """K40: browsers send the cookies of localhost to every port."""
     with running_demo(folder) as demo:
-        person = person_at(demo)
-        person.sign_in()
+        merchant = person_at(demo)
+        merchant.sign_in()
         for number in range(5):
-            person.browser.cookies.set(
+            merchant.cookies.set(
                 f"another_application_{number}", "x" * 2048, domain="localhost.local", path="/"
             )
         # Sign-ins that were started and left, each with a cookie of its own.
         for _ in range(10):
-            person.get("/login")
-        for page in ("/customers", f"{person.stack.omnifund_url}/customers"):
-            assert person.get(page).status_code == 200, page
-        assert person.sign_in("/customers").headers["Location"] == "/customers"
+            merchant.get("/login")
+        for page in ("/customers", f"{merchant.at.omnifund_url}/customers"):
+            assert merchant.get(page).status_code == 200, page
+        assert merchant.sign_in("/customers").headers["Location"] == "/customers"
 
 
 def test_two_demos_in_one_browser_keep_their_sessions_at_omnifund(folder: Path) -> None:
@@ -254,8 +255,8 @@ def test_two_demos_in_one_browser_keep_their_sessions_at_omnifund(folder: Path) 
     second_folder.mkdir()
     with running_demo(first_folder) as first, running_demo(second_folder) as second:
         persons = [person_at(demo) for demo in (first, second)]
-        persons[1].browser = persons[0].browser
-        for person in persons:
-            person.sign_in()
-        for person in persons:
-            assert person.get(f"{person.stack.omnifund_url}/customers").status_code == 200
+        persons[1].http = persons[0].http
+        for merchant in persons:
+            merchant.sign_in()
+        for merchant in persons:
+            assert merchant.get(f"{merchant.at.omnifund_url}/customers").status_code == 200

@@ -11,10 +11,10 @@ import subprocess
 import venv
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -23,11 +23,10 @@ import requests
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
 from tests.faults.provider import HonestProvider
-from tests.local_omnifund.visitor import Visitor, query_of
+from tests.support.browsing import Page, SimulatedBrowser
 from tests.support.processes import free_port
 from tests.support.programs import program, running
 from tests.support.servers import REPOSITORY, serve
-from tests.support.stack import forms
 from tests.support.valkey import ValkeyServer
 
 EXAMPLES: dict[str, Callable[[int], list[str]]] = {
@@ -104,44 +103,41 @@ def site(
         yield Site(request.param, url, omnifund.url, valkey)
 
 
-@dataclass
-class Merchant:
-    """Somebody with a browser at an example."""
+class Merchant(SimulatedBrowser):
+    """A merchant's browser at an example."""
 
-    site: Site
-    browser: requests.Session = field(default_factory=requests.Session)
+    def __init__(self, at: Site) -> None:
+        super().__init__(at.url)
+        self.at = at
 
-    def get(self, path: str) -> requests.Response:
-        """Open a page; follows no redirect."""
-        answer = self.browser.get(urljoin(self.site.url, path), allow_redirects=False, timeout=30)
-        assert "no-store" in answer.headers["Cache-Control"]
-        return answer
+    def get(self, url: str, params: Any = None, **more: Any) -> Page:
+        """Open a page. Each page of an example may be a merchant's own, so no browser keeps it."""
+        page = super().get(url, params, **more)
+        if page.url.startswith(self.at.url):
+            assert "no-store" in page.headers["Cache-Control"]
+        return page
 
     def authorize(self, button: str = "accepted") -> str:
-        """Go to OmniFund and answer there; return the callback's URL."""
-        sent_to = self.get("/login").headers["Location"]
-        with Visitor(self.site.omnifund_url) as visitor:
-            visitor.sign_in()
-            return str(visitor.decide(query_of(sent_to), button).headers["Location"])
+        """Go to OmniFund and press ``button`` there; return the callback's URL."""
+        return self.authorize_at(self.get("/login").headers["Location"], button)
 
     def sign_in(self) -> None:
         """Sign in."""
         assert self.get(self.authorize()).headers["Location"] == "/"
 
     def customers(self) -> int | None:
-        """How many customers the front page shows, or ``None`` for a stranger."""
+        """How many customers the front page shows; ``None`` when it shows a way to sign in."""
         page = self.get("/")
-        assert page.status_code == 200, page.text
-        if self.site.name == "fastapi":
+        assert page.status_code == 200, page
+        if self.at.name == "fastapi":
             return len(page.json()["customers"]) if page.json()["signed_in"] else None
         return None if "Sign in with OmniFund" in page.text else page.text.count("<li>")
 
-    def sign_out(self) -> requests.Response:
-        """Press the button of the front page, or what a script would do for it."""
-        fields = {} if self.site.name == "fastapi" else forms(self.get("/"))[0].fields
-        return self.browser.post(
-            f"{self.site.url}/logout", data=fields, allow_redirects=False, timeout=30
-        )
+    def sign_out(self) -> Page:
+        """Press the button of the front page, or do what a script would do for it."""
+        if self.at.name == "fastapi":
+            return self.post("/logout")
+        return self.press("/", "/logout")
 
 
 @pytest.fixture
@@ -214,7 +210,7 @@ def test_signing_in_again_takes_the_place_of_the_connection_before(
     before = site.tokens()
     merchant.sign_in()
     thief = Merchant(site)
-    thief.browser.cookies.update(merchant.browser.cookies)
+    thief.cookies.update(merchant.cookies)
     assert thief.customers() == 30
     merchant.sign_in()
     assert merchant.customers() == 30
@@ -235,7 +231,7 @@ def test_signing_out_deletes_the_token(merchant: Merchant, site: Site) -> None:
 def test_another_site_signs_nobody_out(merchant: Merchant, site: Site) -> None:
     merchant.sign_in()
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
-    answer = merchant.browser.post(f"{site.url}/logout", headers=headers, timeout=30)
+    answer = merchant.post(f"{site.url}/logout", headers=headers, timeout=30)
     assert answer.status_code in (400, 403)
     assert merchant.customers() == 30
 
@@ -250,7 +246,7 @@ def test_a_browser_keeps_seven_attempts_and_the_newest_work(merchant: Merchant) 
     for _ in range(9):
         merchant.get("/login")
     callback = merchant.authorize()
-    names = [cookie.name for cookie in merchant.browser.cookies]
+    names = [cookie.name for cookie in merchant.cookies]
     assert len([name for name in names if "attempt" in name]) == 7
     assert merchant.get(callback).headers["Location"] == "/"
 
@@ -258,7 +254,7 @@ def test_a_browser_keeps_seven_attempts_and_the_newest_work(merchant: Merchant) 
 def test_no_token_is_in_the_browser(merchant: Merchant) -> None:
     merchant.sign_in()
     readable = b""
-    for cookie in merchant.browser.cookies:
+    for cookie in merchant.cookies:
         readable += str(cookie.value).encode()
         # A session of one of these frameworks is signed, not sealed: anybody can read it.
         for word in re.findall(r"[\w-]{20,}", str(cookie.value)):

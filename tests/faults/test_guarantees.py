@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 
 from tests.faults import provider as kit
 from tests.faults.network import TcpProxy
-from tests.support.rig import Merchant, rig
+from tests.support.merchant import Merchant
+from tests.support.rig import rig
 from tests.support.valkey import ValkeyServer
 
 IDLE, LIFETIME, TOKEN_LIFE = 1800, 20_000, 3600
@@ -68,7 +69,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
             return self.signed_in_at is not None and self.now < self.signed_in_at + LIFETIME
 
         def open(self, url: str) -> Any:
-            answer = self.browser.browser.get(url, allow_redirects=False, timeout=30)
+            answer = self.browser.get(url)
             self.pages.append(f"{answer.headers} {answer.text}")
             return answer
 
@@ -82,7 +83,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         def start_a_sign_in_in_a_new_tab(self) -> None:
             # Two starts of one browser are never at the very same moment.
             self.rig.clock.advance(0.01)
-            self.tabs.append((self.browser.callback(), self.now))
+            self.tabs.append((self.browser.authorize(), self.now))
             self.starts.append(self.tabs[-1])
             # A browser keeps seven attempts, finished ones among them.
             self.tabs = [tab for tab in self.tabs if tab in self.starts[-7:]]
@@ -128,7 +129,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         @rule(path=st.sampled_from(["/customers", "/transactions", "/dashboard"]))
         def open_a_page(self, path: str) -> None:
             answer = self.open(self.rig.url + path)
-            if not self.redis_is_up and "omnifund_session" in self.browser.browser.cookies:
+            if not self.redis_is_up and "omnifund_session" in self.browser.cookies:
                 assert answer.status_code == 503
             elif self.should_be_signed_in and answer.status_code != 200:
                 # The one reason for which a merchant is signed out before the session ends.
@@ -140,7 +141,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         @rule()
         def refresh_on_demand(self) -> None:
             has_expired = self.browser.stored.token.expired(self.now)
-            answer = self.browser.press("/token/refresh")
+            answer = self.browser.post_form("/token/refresh")
             if not self.revoked:
                 assert answer.headers["Location"] == "/dashboard"
             elif has_expired:
@@ -156,7 +157,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         @rule(status=st.sampled_from([500, 503, 429]))
         def fail_a_refresh(self, status: int) -> None:
             self.rig.provider.next_token_answer(kit.json_answer({}, status))
-            assert self.browser.press("/token/refresh").status_code == 503
+            assert self.browser.post_form("/token/refresh").status_code == 503
             # The half minute after a failure is over.
             with valkey.client() as client:
                 for key in client.keys("omnifund:*:lock"):
@@ -165,7 +166,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         @precondition(lambda self: self.should_be_signed_in and self.redis_is_up)
         @rule()
         def sign_out(self) -> None:
-            assert self.browser.press("/logout").status_code == 303
+            assert self.browser.post_form("/logout").status_code == 303
             self.signed_in_at = None
 
         @precondition(lambda self: self.should_be_signed_in)
@@ -197,7 +198,7 @@ def machine(valkey: ValkeyServer) -> type[RuleBasedStateMachine]:
         def the_session_is_what_it_should_be(self) -> None:
             answer = self.browser.get("/session")
             if not self.redis_is_up:
-                has_cookie = "omnifund_session" in self.browser.browser.cookies
+                has_cookie = "omnifund_session" in self.browser.cookies
                 assert answer.status_code == (503 if has_cookie else 200)
             else:
                 assert answer.json()["signed_in"] is self.should_be_signed_in

@@ -38,7 +38,7 @@ class TestOneRefresh:
                 merchant = running.merchant()
                 running.provider.expires_in = 3600
                 before = running.provider.refreshes
-                answers = merchant.at_once("/customers", count)
+                answers = merchant.in_parallel("/customers", count)
                 assert [answer.status_code for answer in answers] == [200] * count
                 assert running.provider.refreshes == before + 1
                 assert merchant.stored.token.generation == 1
@@ -51,7 +51,7 @@ class TestOneRefresh:
                 merchant = running.merchant()
                 running.provider.revoke_access_tokens()
                 before = running.provider.refreshes
-                answers = merchant.at_once("/customers", count)
+                answers = merchant.in_parallel("/customers", count)
                 assert [answer.status_code for answer in answers] == [200] * count
                 assert running.provider.refreshes == before + 1
 
@@ -60,7 +60,7 @@ class TestOneRefresh:
         with fleet(redis_url, workers=2, expires_in=0) as running:
             merchant = running.merchant()
             running.provider.expires_in, running.provider.delay = 3600, 6
-            answers = merchant.at_once("/customers", 10)
+            answers = merchant.in_parallel("/customers", 10)
             statuses = sorted(answer.status_code for answer in answers)
             assert statuses == [200] + [503] * 9
             assert all(
@@ -80,7 +80,7 @@ class TestOneRefresh:
                 first = pool.submit(merchant.get, "/customers")
                 running.provider.wait_for(TOKEN, 2)
                 started = time.monotonic()
-                answers = merchant.at_once("/customers", 5)
+                answers = merchant.in_parallel("/customers", 5)
                 assert time.monotonic() - started < 2
                 assert [answer.status_code for answer in answers] == [200] * 5
                 release.set()
@@ -183,7 +183,7 @@ class TestTrouble:
             old = merchant.stored.token
             fresh = {"access_token": kit.new_token(), "token_type": "bearer", "expires_in": 3600}
             running.provider.next_token_answer(kit.json_answer(fresh))
-            assert merchant.press("/token/refresh").status_code == 303
+            assert merchant.post_form("/token/refresh").status_code == 303
             new = merchant.stored.token
             assert (new.access_token, new.refresh_token) == (
                 fresh["access_token"],
@@ -310,7 +310,7 @@ class TestInTheMiddle:
             with ThreadPoolExecutor(1) as pool:
                 slow = pool.submit(merchant.get, "/customers")
                 running.provider.wait_for("/api/customers")
-                merchant.press("/token/refresh")
+                merchant.post_form("/token/refresh")
                 refreshed = merchant.stored
                 release.set()
                 assert slow.result().status_code == 403
@@ -329,9 +329,9 @@ class TestInTheMiddle:
             running.clock.advance(3600)
             cookie = {"Cookie": f"omnifund_session={merchant.session_id}"}
             with ThreadPoolExecutor(1) as pool:
-                late = pool.submit(merchant.at_once, "/customers", 1)
+                late = pool.submit(merchant.in_parallel, "/customers", 1)
                 running.provider.wait_for(TOKEN, 2)
-                merchant.browser.post(
+                merchant.post(
                     f"{running.url}/logout", data={"csrf_token": token}, headers=cookie, timeout=30
                 )
                 release.set()
@@ -446,7 +446,7 @@ class TestInTheMiddle:
             merchant = running.merchant()
             running.provider.expires_in, running.provider.delay = 3600, 1
             with pytest.raises(Exception, match="timed out"):
-                merchant.browser.get(f"{running.url}/customers", timeout=0.5)
+                merchant.get(f"{running.url}/customers", timeout=0.5)
             wait_until(lambda: merchant.stored.token.generation == 1, what="the refresh")
             assert running.provider.refreshes == 1
 

@@ -1,4 +1,4 @@
-"""Signing in when things happen at once or break off (group B), and nobody is taken for another."""
+"""Signing in: simultaneous requests, failures, and many merchants (group B)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import requests
 
 from omnifund.authorization import CLOCK_SKEW_SECONDS, PENDING_SECONDS, WAIT_SECONDS
 from tests.faults import provider as kit
+from tests.support.merchant import Merchant
 from tests.support.processes import wait_until
-from tests.support.rig import Merchant, fleet, rig
+from tests.support.rig import fleet, rig
 
 TOKEN = "/oauth/v2/token"
 
@@ -27,19 +28,11 @@ def test_twenty_identical_callbacks_at_once_are_one_token_request_and_one_sessio
     with fleet(redis_url, workers=4) as running:
         for _ in range(5):
             merchant = Merchant(running)
-            callback = merchant.callback()
-            cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
+            callback = merchant.authorize()
             before = running.provider.code_requests
-
-            def call(_number: int, url: str = callback, cookies: str = cookies) -> str:
-                answer = requests.get(
-                    url, headers={"Cookie": cookies}, allow_redirects=False, timeout=30
-                )
-                assert answer.headers.get("Location") == "/dashboard", answer.text
-                return answer.cookies.get("omnifund_session") or ""
-
-            with ThreadPoolExecutor(20) as pool:
-                sessions = set(pool.map(call, range(20))) - {""}
+            pages = merchant.in_parallel(callback, 20)
+            assert {page.headers.get("Location") for page in pages} == {"/dashboard"}, pages
+            sessions = {page.cookies.get("omnifund_session") for page in pages} - {None}
             assert running.provider.code_requests == before + 1
             assert len(sessions) == 1
         with redis.Redis.from_url(redis_url) as client:
@@ -53,12 +46,12 @@ def test_a_browser_that_leaves_during_the_exchange_gets_its_session_next_time(
     with fleet(redis_url, workers=2) as running:
         running.provider.delay = 0.8
         merchant = Merchant(running)
-        callback = merchant.callback()
+        callback = merchant.authorize()
         with pytest.raises(requests.Timeout):
-            merchant.browser.get(callback, allow_redirects=False, timeout=0.3)
+            merchant.get(callback, timeout=0.3)
         with redis.Redis.from_url(redis_url) as client:
             wait_until(lambda: len(client.keys("omnifund:*:session")) == 1, what="the sign-in")
-        answer = merchant.browser.get(callback, allow_redirects=False, timeout=10)
+        answer = merchant.get(callback)
         assert answer.headers["Location"] == "/dashboard"
         assert merchant.get("/session").json()["signed_in"] is True
         assert running.provider.code_requests == 1
@@ -68,26 +61,21 @@ def test_a_browser_that_leaves_during_the_exchange_gets_its_session_next_time(
 def test_a_second_click_while_the_first_is_under_way_ends_where_the_first_one_does(
     redis_url: str, works: bool
 ) -> None:
-    """B2: of a double click the browser shows the answer to the last."""
+    """B2: of a double click the browser shows the response to the last."""
     with fleet(redis_url, workers=2) as running:
         merchant = Merchant(running)
-        callback = merchant.callback()
-        cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
+        callback = merchant.authorize()
         release = threading.Event()
         token = {"access_token": kit.new_token(), "token_type": "bearer", "expires_in": 3600}
         answer = kit.json_answer(token) if works else kit.json_answer({}, 503)
         running.provider.next_token_answer(kit.hold(release, answer))
-
-        def click() -> requests.Response:
-            headers = {"Cookie": cookies}
-            return requests.get(callback, headers=headers, allow_redirects=False, timeout=30)
-
+        tabs = merchant.copy(), merchant.copy()
         with ThreadPoolExecutor(2) as pool, redis.Redis.from_url(redis_url) as client:
             client.config_resetstat()
-            first = pool.submit(click)
+            first = pool.submit(tabs[0].get, callback)
             running.provider.wait_for(TOKEN)
-            second = pool.submit(click)
-            # It asks how long it may wait, twice: so it is waiting.
+            second = pool.submit(tabs[1].get, callback)
+            # It reads how long it may wait, twice: so it is waiting.
             wait_until(
                 lambda: client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0) > 1,
                 what="the second callback to wait",
@@ -105,30 +93,27 @@ def test_a_reload_after_a_failed_sign_in_waits_for_nothing(redis_url: str) -> No
     """B2"""
     with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
         merchant = Merchant(running)
-        callback = merchant.callback()
+        callback = merchant.authorize()
         running.provider.next_token_answer(kit.json_answer({"error": "invalid_grant"}, 400))
-        assert merchant.browser.get(callback, allow_redirects=False, timeout=10).status_code == 400
+        assert merchant.get(callback).status_code == 400
         client.config_resetstat()
-        assert merchant.browser.get(callback, allow_redirects=False, timeout=10).status_code == 400
+        assert merchant.get(callback).status_code == 400
         assert client.info("commandstats")["cmdstat_pttl"]["calls"] == 1
 
 
-def test_a_callback_whose_worker_has_died_is_not_waited_for_for_ever(redis_url: str) -> None:
+def test_a_callback_whose_worker_has_died_is_not_waited_for_forever(redis_url: str) -> None:
     """B14"""
     with rig(redis_url) as running:
         merchant = Merchant(running)
-        callback = merchant.callback()
+        callback = merchant.authorize()
         release = threading.Event()
         running.provider.next_token_answer(kit.hold(release, kit.json_answer({}, 503)))
         with ThreadPoolExecutor(1) as pool, redis.Redis.from_url(redis_url) as client:
-            first = pool.submit(merchant.browser.get, callback, allow_redirects=False, timeout=30)
+            first = pool.submit(merchant.get, callback)
             running.provider.wait_for(TOKEN)
             (mark,) = client.keys("omnifund:attempt:*")
             client.expire(mark, PENDING_SECONDS + CLOCK_SKEW_SECONDS - WAIT_SECONDS)
-            cookies = "; ".join(f"{c.name}={c.value}" for c in merchant.browser.cookies)
-            second = requests.get(
-                callback, headers={"Cookie": cookies}, allow_redirects=False, timeout=10
-            )
+            second = merchant.copy().get(callback)
             release.set()
             assert first.result().status_code == 503
         assert second.status_code == 400
@@ -154,24 +139,24 @@ def test_a_failed_exchange_is_one_clear_page_and_keeps_the_session_before(
     """C3, C6, C7, C8, C9"""
     with rig(redis_url) as running:
         merchant = running.merchant()
-        handle = merchant.session_id
+        before = merchant.session_id
         running.provider.next_token_answer(answer)
         page = merchant.sign_in()
         assert page.status_code == status
-        # Where only the operator can mend it, another try would end here once more.
+        # Where only the operator can fix it, another try would end here once more.
         way_on = "Go to the home page" if "In this app" in page.text else "Sign in again"
         assert way_on in page.text
         assert "Go to the dashboard" in page.text
         assert page.headers["X-Request-ID"] in page.text
         if status == 503:
             assert int(page.headers["Retry-After"]) > 0
-        assert merchant.session_id == handle
+        assert merchant.session_id == before
         assert merchant.get("/session").json()["signed_in"] is True
         # The code is not sent a second time, however often the page is reloaded.
-        callback = merchant.callback()
+        callback = merchant.authorize()
         running.provider.next_token_answer(answer)
         for _ in range(3):
-            merchant.browser.get(callback, allow_redirects=False, timeout=30)
+            merchant.get(callback)
         assert len(running.provider.received(TOKEN)) == 3
 
 
@@ -180,11 +165,11 @@ def test_a_provider_that_is_too_slow_is_504_and_the_code_is_not_sent_again(redis
     with rig(redis_url, omnifund_read_timeout=0.3) as running:
         running.provider.next_token_answer(kit.slow(kit.json_answer({}), 30))
         merchant = Merchant(running)
-        callback = merchant.callback()
-        page = merchant.browser.get(callback, allow_redirects=False, timeout=30)
+        callback = merchant.authorize()
+        page = merchant.get(callback)
         assert page.status_code == 504
         assert "may or may not have processed the request" in page.text
-        assert merchant.browser.get(callback, allow_redirects=False, timeout=30).status_code == 400
+        assert merchant.get(callback).status_code == 400
         assert len(running.provider.received(TOKEN)) == 1
         metrics = merchant.get("/metrics").text
         assert 'event="token:request:ambiguous"' in metrics
@@ -197,19 +182,17 @@ def test_a_repeated_parameter_is_refused_without_a_token_request(
     """B8"""
     with rig(redis_url) as running:
         merchant = Merchant(running)
-        callback = merchant.callback()
+        callback = merchant.authorize()
         value = running.provider.url if parameter == "iss" else "x"
-        answer = merchant.browser.get(
+        answer = merchant.get(
             f"{callback}&{parameter}={value}&{parameter}={value}",
-            allow_redirects=False,
-            timeout=30,
         )
         assert answer.status_code == 400
         assert running.provider.received(TOKEN) == []
 
 
 def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_url: str) -> None:
-    """D6: workers are killed, requests cancelled, refreshes due, and no answer is another's."""
+    """D6: workers are killed, requests canceled, refreshes due; no page is another merchant's."""
     merchants_count, seed = 1000, 20261124
     dice = random.Random(seed)
     with fleet(redis_url, workers=4) as running:

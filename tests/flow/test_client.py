@@ -210,9 +210,8 @@ def test_what_the_host_stores_goes_into_the_same_round_trip(app: App) -> None:
         assert app.omnifund.tokens.load(first) is not None
         return [("SET", "beside", connection_id)]
 
-    second = app.omnifund.handle_callback(
-        app.start(), app.browser.cookies, current=first, also=also
-    )
+    query, cookies = app.start(), app.browser.cookies
+    second = app.omnifund.handle_callback(query, cookies, current=first, also=also)
     assert app.omnifund.store.execute(("GET", "beside")) == [second.connection_id.encode()]
     assert app.omnifund.tokens.load(first) is None
 

@@ -13,8 +13,10 @@ from omnifund.errors import ClientMisconfigured, InvalidGrant, OmniFundError
 from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
-from tests.local_omnifund.visitor import Visitor, form_to
-from tests.support.stack import Stack, query_of
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import form_to, query_of
+from tests.support.merchant import Merchant
+from tests.support.stack import Stack
 
 UNKNOWN_TOKEN = (
     "MDFjZGI1MTg4MTk3YmEwOWJmMzA4NmRiMTgxNTM0ZDc1MGI3NDgzYjIwNmI3NGQ0NGE0YTQ5YTVhNmNlNDZhZQ"
@@ -42,8 +44,8 @@ def oauth(
 def granted_code(stack: Stack) -> AuthorizationCode:
     """A code as OmniFund issues it after Allow, with the request that it belongs to."""
     omnifund: OmniFund = stack.app.extensions["omnifund"]
-    person, started = stack.person(), omnifund.create_authorization_request({})
-    code = query_of(person.decide(started.url))["code"]
+    merchant, started = Merchant(stack), omnifund.create_authorization_request({})
+    code = query_of(merchant.authorize_at(started.url))["code"]
     return AuthorizationCode(code, started.request)
 
 
@@ -171,18 +173,18 @@ def test_what_only_the_operator_can_fix_is_told_apart(
 
 def test_a_misconfigured_client_keeps_sessions_and_says_so(stack: Stack) -> None:
     """C8"""
-    person = stack.person()
-    person.sign_in()
-    callback = person.authorize()
+    merchant = Merchant(stack)
+    merchant.sign_in()
+    callback = merchant.authorize()
     path = f"/profile/api-access/{stack.settings.omnifund_client_id}"
     with Visitor(stack.omnifund_url) as developer:
         developer.sign_in()
         developer.submit(form_to(developer.get(path), path + "/deactivate"))
-    answer = person.get(callback)
+    answer = merchant.get(callback)
     assert answer.status_code == 502
     assert "configured correctly for OmniFund" in answer.text
     assert "invalid_client" in answer.text
-    assert person.status()["signed_in"] is True
+    assert merchant.status()["signed_in"] is True
 
 
 def test_no_error_of_the_client_shows_a_secret(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""The app and an authorization server that nobody here wrote, each the other's counterpart."""
+"""The app and a third-party authorization server, each the other's counterpart."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-import requests
-
 import app as app_module
+from omnifund.client import OmniFund
 from omnifund.token_store import StoredToken
+from tests.support.browsing import Page
+from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.programs import running
 from tests.support.servers import serve
-from tests.support.stack import Clock, Person, Stack, app_settings
+from tests.support.stack import Clock, Stack, app_settings
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class OtherServer:
 
 @contextlib.contextmanager
 def other_server(command: list[str]) -> Iterator[OtherServer]:
-    """Run somebody else's server."""
+    """Run a third-party server."""
     port = free_port()
     server = OtherServer(f"http://localhost:{port}", free_port(), "interop", secrets.token_hex(24))
     variables = {
@@ -48,35 +49,24 @@ def other_server(command: list[str]) -> Iterator[OtherServer]:
         yield server
 
 
-@dataclass
-class Visit(Person):
-    """Somebody at the app, whose OmniFund is that server."""
+class Visit(Merchant):
+    """A merchant at the app, whose OmniFund is that server."""
 
-    def follow(self, answer: requests.Response, *, until: str) -> str:
-        """Follow redirects until one leads to an address that begins with ``until``."""
+    def follow(self, page: Page, *, until: str) -> str:
+        """Follow redirects until one leads to a URL that begins with ``until``; return that."""
         for _ in range(10):
-            assert answer.is_redirect, answer.text
-            location = urljoin(answer.url, answer.headers["Location"])
+            assert page.is_redirect, page
+            location = urljoin(page.url, page.headers["Location"])
             if location.startswith(until):
                 return location
-            answer = self.browser.get(location, allow_redirects=False, timeout=30)
+            page = self.get(location)
         raise AssertionError("too many redirects")
-
-    @property
-    def stored(self) -> StoredToken:
-        """The token as it is stored now."""
-        stored = self.stack.app.extensions["omnifund"].tokens.load(self._session_id)
-        assert isinstance(stored, StoredToken)
-        return stored
 
     def put_back(self, stored: StoredToken) -> None:
         """Store an older token again, as if the newer one had never come."""
-        client, session_id = self.stack.app.extensions["omnifund"], self._session_id
-        client.store.execute(client.tokens.save_command(session_id, stored.token, seconds=60))
-
-    @property
-    def _session_id(self) -> str:
-        return str(self.browser.cookies["omnifund_session"])
+        client: OmniFund = self.at.app.extensions["omnifund"]
+        save = client.tokens.save_command(self.session_id, stored.token, seconds=60)
+        client.store.execute(save)
 
 
 @contextlib.contextmanager

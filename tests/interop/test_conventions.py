@@ -11,9 +11,10 @@ import requests
 
 from app import create_app
 from tests.faults.provider import HonestProvider
+from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.programs import clean_environment, program, running
-from tests.support.rig import Merchant, Rig
+from tests.support.rig import Rig
 from tests.support.servers import REPOSITORY
 from tests.support.stack import app_settings
 
@@ -65,8 +66,8 @@ def test_a_whole_journey_under(
         assert merchant.get("/readyz").status_code == 200
         assert merchant.sign_in("/customers").headers["Location"] == "/customers"
         assert merchant.get("/customers").status_code == 200
-        assert merchant.press("/token/refresh").headers["Location"] == "/dashboard"
-        assert merchant.press("/logout").headers["Location"] == "/"
+        assert merchant.post_form("/token/refresh").headers["Location"] == "/dashboard"
+        assert merchant.post_form("/logout").headers["Location"] == "/"
         assert merchant.get("/session").json() == {"signed_in": False}
 
 

@@ -32,14 +32,14 @@ from requests_oauthlib import OAuth2Session
 
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
-from tests.local_omnifund.visitor import Visitor, query_of
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import PASSWORD, USERNAME, query_of
 from tests.support.programs import clean_environment, node, program
 from tests.support.servers import serve
-from tests.support.stack import MERCHANT, PASSWORD
 
 REDIRECT_URI = "http://localhost:8000/callback"
 CREDENTIALS = {"client_id": DEMO_CLIENT_ID, "client_secret": DEMO_CLIENT_SECRET}
-LOGIN = {"username": MERCHANT, "password": PASSWORD}
+LOGIN = {"username": USERNAME, "password": PASSWORD}
 STATE, VERIFIER = "s" * 43, "v" * 43
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 
 import pytest
 import requests
 
 from tests.interop.django_oauth_toolkit import MERCHANT, PASSWORD
 from tests.interop.other_server import OtherServer, Visit, other_server, visiting
+from tests.support.browsing import forms, query_of
 from tests.support.programs import node
-from tests.support.stack import forms, query_of
 
 NODE = Path(__file__).parent / "node"
 
@@ -50,9 +49,9 @@ def assert_not_refreshed(visit: Visit) -> None:
     assert refresh(visit).headers["Location"] == "/dashboard"
     assert "Not refreshed" in visit.get("/dashboard").text
     assert visit.status()["refreshable"] is False
-    visit.stack.clock.now = visit.stored.token.expires_at - 1
+    visit.at.clock.now = visit.stored.token.expires_at - 1
     assert visit.get("/dashboard").status_code == 200
-    visit.stack.clock.advance(1)
+    visit.at.clock.advance(1)
     assert visit.get("/dashboard").headers["Location"] == "/login?next=/dashboard"
     assert visit.status() == {"signed_in": False}
 
@@ -77,12 +76,10 @@ class TestDjangoOAuthToolkit:
 
     def answer_consent(self, visit: Visit, **button: str) -> str:
         """Press a button of the consent page; return the callback's URL."""
-        page = visit.get("/login", allow_redirects=True)
+        page = visit.get("/login", follow=True)
         (form,) = forms(page)
         fields = {name: value for name, value in form.fields.items() if name != "allow"}
-        answer = visit.browser.post(
-            urljoin(page.url, form.action), data={**fields, **button}, allow_redirects=False
-        )
+        answer = visit.post(form.url, {**fields, **button})
         return answer.headers["Location"]
 
     def test_a_sign_in_with_pkce_and_a_refresh_with_rotation(self, visit: Visit) -> None:
@@ -132,18 +129,16 @@ class TestOidcProvider:
 
     def open_consent(self, visit: Visit) -> requests.Response:
         """Log in at its pages; return the one that asks for consent."""
-        page = visit.get("/login", allow_redirects=True)
+        page = visit.get("/login", follow=True)
         (form,) = forms(page)
         fields = {**form.fields, "login": MERCHANT, "password": "any"}
-        return visit.browser.post(urljoin(page.url, form.action), data=fields)
+        return visit.post(form.url, fields, follow=True)
 
     def consent(self, visit: Visit, server: OtherServer) -> str:
         """Log in and press Continue; return the callback's URL."""
         page = self.open_consent(visit)
         (form,) = forms(page)
-        answer = visit.browser.post(
-            urljoin(page.url, form.action), data=form.fields, allow_redirects=False
-        )
+        answer = visit.post(form.url, form.fields)
         return visit.follow(answer, until=server.callback)
 
     def test_a_sign_in_with_pkce_and_a_refresh_with_rotation(
@@ -160,7 +155,7 @@ class TestOidcProvider:
         assert_refreshing_rotates(visit)
 
     def test_a_denial(self, server: OtherServer, visit: Visit) -> None:
-        abort = visit.browser.get(f"{self.open_consent(visit).url}/abort", allow_redirects=False)
+        abort = visit.get(f"{self.open_consent(visit).url}/abort")
         callback = visit.follow(abort, until=server.callback)
         assert query_of(callback)["iss"] == server.url
         assert_refused(visit.get(callback), 403, "access_denied")

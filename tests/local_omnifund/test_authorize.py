@@ -13,14 +13,8 @@ import requests
 from local_omnifund.models import Client, digest
 from local_omnifund.store import Store
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import (
-    AUTHORIZE_FORM,
-    TIMEOUT,
-    Visitor,
-    form_to,
-    forms,
-    query_of,
-)
+from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor
+from tests.support.browsing import TIMEOUT, form_to, forms, query_of
 
 CODE = r"[MNOYZ][A-Za-z0-9]{85}"
 

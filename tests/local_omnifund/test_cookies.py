@@ -10,7 +10,8 @@ from redis import Redis
 from local_omnifund import create_app
 from local_omnifund.settings import Settings
 from tests.local_omnifund.conftest import Clock, Site
-from tests.local_omnifund.visitor import TIMEOUT, Visitor, form_to, forms, query_of
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import TIMEOUT, form_to, forms, query_of
 from tests.support.servers import serve
 from tests.support.valkey import ValkeyServer
 

@@ -14,7 +14,8 @@ from local_omnifund import create_app
 from local_omnifund.faults import LIFE_SECONDS, PREFIX, Fault
 from local_omnifund.settings import Settings, SettingsError
 from tests.local_omnifund.conftest import Clock, Site
-from tests.local_omnifund.visitor import TIMEOUT, Form, Visitor, forms, query_of
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import TIMEOUT, Form, forms, query_of
 from tests.support.servers import serve
 from tests.support.valkey import ValkeyServer
 
@@ -335,7 +336,7 @@ def test_the_page_says_how_a_program_clears_one_scope(visitor: Visitor) -> None:
     """K57, L21"""
     page = visitor.get("/faults").text
 
-    assert f"curl {visitor.base_url}/faults -d id=token_500 -d times=3" in page
+    assert f"curl {visitor.site}/faults -d id=token_500 -d times=3" in page
     for words in ("DELETE /faults?scope=", "GET /faults.json", "<code>bearer</code>"):
         assert words in page
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.local_omnifund.conftest import REDIRECT_URI
-from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor, form_to, forms, query_of
+from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor
+from tests.support.browsing import form_to, forms, query_of
 from tests.support.servers import Gunicorn
 from tests.support.valkey import ValkeyServer
 
@@ -382,7 +383,7 @@ def test_an_odd_page_is_found_again_after_the_login(at: Address, path: str) -> N
         location = signed_in.headers["Location"]
 
         assert signed_in.status_code == 302
-        assert location.startswith(f"{visitor.base_url}{path.partition('?')[0][:12]}")
+        assert location.startswith(f"{visitor.site}{path.partition('?')[0][:12]}")
         assert visitor.get(location).status_code in {200, 404}
 
 
@@ -396,14 +397,14 @@ def test_an_odd_request_to_switch_accounts_leads_to_an_odd_authorization_request
         form = form_to(visitor.get("/oauth/v2/auth", AUTHORIZE), "/switch-account")
         query = f"client_id={DEMO_CLIENT_ID}&state=".encode() + value
         visitor.http.post(
-            visitor.base_url + form.action,
+            visitor.site + form.action,
             data=form.fields | {"query": query},
             allow_redirects=False,
             timeout=20,
         ).raise_for_status()
         location = visitor.sign_in().headers["Location"]
 
-        assert location.startswith(f"{visitor.base_url}/oauth/v2/auth?client_id=")
+        assert location.startswith(f"{visitor.site}/oauth/v2/auth?client_id=")
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -418,7 +419,7 @@ def test_an_odd_redirect_uri_or_name_of_a_client_is_saved_or_explained(
         for field in ("name", "redirect_uris"):
             form = forms(visitor.get(path))[1]
             saved = visitor.http.post(
-                visitor.base_url + path,
+                visitor.site + path,
                 data=form.fields | {field: value},
                 allow_redirects=False,
                 timeout=20,

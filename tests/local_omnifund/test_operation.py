@@ -15,7 +15,8 @@ import requests
 from local_omnifund import create_app
 from local_omnifund.settings import Settings, SettingsError
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import TIMEOUT, Visitor, form_to, query_of
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import TIMEOUT, form_to, query_of
 from tests.support.processes import free_port
 from tests.support.servers import serve
 

@@ -6,7 +6,8 @@ import pytest
 import requests
 
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import TIMEOUT, Visitor, form_to, forms
+from tests.local_omnifund.visitor import Visitor
+from tests.support.browsing import TIMEOUT, form_to, forms
 
 CLIENT_ID = r"\d+_[0-9a-z]{9,13}[048cgkosw]{34,41}"
 API_ACCESS = "/profile/api-access"
@@ -41,7 +42,7 @@ def test_a_portal_page_is_shown_after_signing_in(visitor: Visitor, path: str) ->
 
     signed_in = visitor.sign_in()
 
-    assert signed_in.headers["Location"] == visitor.base_url + path
+    assert signed_in.headers["Location"] == visitor.site + path
     page = visitor.get(path)
     assert page.status_code == 200
     assert "Harbor Street Studio" in page.text
@@ -128,7 +129,7 @@ def test_a_new_client_has_an_id_in_omnifunds_form_and_shows_its_secret_once(
 def test_the_secret_is_not_used_up_by_a_request_that_shows_nothing(merchant: Visitor) -> None:
     created = merchant.submit(form_to(merchant.get(API_ACCESS), API_ACCESS))
     path = created.headers["Location"]
-    merchant.http.head(merchant.base_url + path, timeout=TIMEOUT)
+    merchant.http.head(merchant.site + path, timeout=TIMEOUT)
 
     assert secret_on(merchant.get(path))
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import TIMEOUT
+from tests.support.browsing import TIMEOUT
 
 TOKEN = re.compile(r"[MNOYZ][A-Za-z0-9]{85}")
 

@@ -10,7 +10,7 @@ import requests
 from local_omnifund.models import Client, digest
 from local_omnifund.store import Store
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import TIMEOUT
+from tests.support.browsing import TIMEOUT
 
 Case = Callable[[Site], requests.Response]
 

@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor, form_to, forms, query_of
+from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor
+from tests.support.browsing import form_to, forms, query_of
 
 OPENED_SESSION = "max-age=0, must-revalidate, private"
 OPENED_SESSION_AND_NO_STORE = "max-age=0, must-revalidate, no-store, private"
@@ -219,6 +220,6 @@ def test_the_username_is_kept_after_a_wrong_password(
     assert "<script>" not in page.text
     # The merchant types only the password.
     merchant = visitor.submit(forms(page)[0], _username="merchant", _password="local-omnifund-demo")
-    assert merchant.headers["Location"] == f"{visitor.base_url}/"
+    assert merchant.headers["Location"] == f"{visitor.site}/"
     visitor.submit(form_to(visitor.get("/"), "/logout"))
     assert forms(visitor.get("/login"))[0].fields["_username"] == ""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
 from flask import Flask
 
 import app as app_module
 from config import Settings
-from omnifund.token_store import RedisTokenStore, StoredToken
+from omnifund.token_store import RedisTokenStore
 from tests.faults.provider import HonestProvider
+from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
-from tests.support.stack import Clock, app_settings, forms
+from tests.support.stack import Clock, app_settings
 
 FAST = {"omnifund_connect_timeout": 1.0, "omnifund_read_timeout": 10.0}
 
@@ -48,70 +47,6 @@ class Rig:
         merchant = Merchant(self)
         merchant.sign_in()
         return merchant
-
-
-@dataclass
-class Merchant:
-    """A browser that the provider approves without asking."""
-
-    rig: Rig
-    browser: requests.Session = field(default_factory=requests.Session)
-
-    def __post_init__(self) -> None:
-        self.browser.trust_env = False
-
-    @property
-    def session_id(self) -> str:
-        """The session ID, which is the connection ID too."""
-        return str(self.browser.cookies["omnifund_session"])
-
-    @property
-    def stored(self) -> StoredToken:
-        """The token as it is stored now."""
-        stored = self.rig.tokens.load(self.session_id)
-        assert stored is not None
-        return stored
-
-    def get(self, path: str) -> requests.Response:
-        """Open a page; follows no redirect."""
-        return self.browser.get(self.rig.url + path, allow_redirects=False, timeout=60)
-
-    def callback(self, next_path: str = "/dashboard") -> str:
-        """Start a sign-in and return the callback's URL."""
-        started = self.get(f"/login?next={next_path}")
-        assert started.status_code == 302, started.text
-        approved = requests.get(started.headers["Location"], allow_redirects=False, timeout=30)
-        return str(approved.headers["Location"])
-
-    def sign_in(self, next_path: str = "/dashboard") -> requests.Response:
-        """Sign in; return the callback's answer."""
-        url = self.callback(next_path)
-        return self.browser.get(url, allow_redirects=False, timeout=60)
-
-    def press(self, action: str) -> requests.Response:
-        """Press the dashboard's button that leads to ``action``."""
-        return self.browser.post(
-            self.rig.url + action,
-            data={"csrf_token": self.csrf_token()},
-            allow_redirects=False,
-            timeout=60,
-        )
-
-    def csrf_token(self) -> str:
-        """The CSRF token of this session, from a page that asks OmniFund for nothing."""
-        page = self.get("/")
-        return next(form.fields["csrf_token"] for form in forms(page) if form.fields)
-
-    def at_once(self, path: str, count: int) -> list[requests.Response]:
-        """Open a page so many times at the same moment, each over a connection of its own."""
-        headers = {"Cookie": f"omnifund_session={self.session_id}"}
-
-        def visit(_number: int) -> requests.Response:
-            url = self.rig.url + path
-            return requests.get(url, headers=headers, allow_redirects=False, timeout=60)
-
-        with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(visit, range(count)))
 
 
 @contextlib.contextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.rig import Merchant
-from tests.support.stack import Person
+from tests.support.merchant import Merchant
 
 
-def recordings(visitor: Person | Merchant) -> list[dict[str, Any]]:
+def recordings(visitor: Merchant) -> list[dict[str, Any]]:
     """The visitor's recordings, the latest first."""
     found: list[dict[str, Any]] = visitor.get("/inspector/recordings.json").json()["recordings"]
     return found

@@ -12,8 +12,10 @@ import redis
 
 from demo.recorder import ROOT
 from demo.storage import FAILED_SECONDS, MAX_COOKIE_LENGTH, MAX_RECORDINGS
+from tests.support.browsing import PASSWORD, query_of
+from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
-from tests.support.stack import PASSWORD, Person, Stack, query_of, running_stack
+from tests.support.stack import Stack, running_stack
 from tests.teaching.recordings import checks, recordings, steps
 
 
@@ -23,9 +25,9 @@ def running(redis_url: str) -> Iterator[Rig]:
         yield app
 
 
-def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> None:
-    person.sign_in()
-    (recording,) = recordings(person)
+def test_a_sign_in_is_told_from_the_start_to_the_new_session(merchant: Merchant) -> None:
+    merchant.sign_in()
+    (recording,) = recordings(merchant)
     assert steps(recording) == ["login", "authorize", "callback", "authorization_code"]
     assert recording["problem"] == ""
     login, authorize, callback, exchange = recording["exchanges"]
@@ -52,102 +54,102 @@ def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> 
     assert callback["fields"]["code"] == exchange["fields"]["code"]
 
 
-def test_where_a_sign_in_leads_to_is_told_whole(person: Person) -> None:
-    person.sign_in("/customers%3Fpage%3D2%26from%3Da%2Bb")
-    login = recordings(person)[0]["exchanges"][0]
+def test_where_a_sign_in_leads_to_is_told_whole(merchant: Merchant) -> None:
+    merchant.sign_in("/customers%3Fpage%3D2%26from%3Da%2Bb")
+    login = recordings(merchant)[0]["exchanges"][0]
     assert login["fields"] == {"next": "/customers?page=2&from=a+b"}
 
 
-def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(person: Person) -> None:
-    person.sign_in()
-    person.get("/customers")
-    person.press("/dashboard", "/token/refresh")
-    found = recordings(person)
+def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(merchant: Merchant) -> None:
+    merchant.sign_in()
+    merchant.get("/customers")
+    merchant.press("/dashboard", "/token/refresh")
+    found = recordings(merchant)
     assert steps(found[0])[:2] == ["refresh", "refresh_token"]
     before_after = found[0]["changed"]
     assert set(before_after) == {"access_token", "refresh_token"}
     assert all(before != after for before, after in before_after.values())
     assert ["page", "api"] in [steps(each) for each in found]
-    page = person.get("/inspector").text
+    page = merchant.get("/inspector").text
     assert "Before and after the refresh" in page
     assert page.count(">yes<") == 2
 
 
-def test_a_refresh_that_happens_by_itself_is_told_with_the_page(person: Person) -> None:
-    person.sign_in()
-    person.stack.clock.advance(3600)
-    person.get("/customers")
-    assert steps(recordings(person)[0]) == ["page", "refresh_token", "api"]
+def test_a_refresh_that_happens_by_itself_is_told_with_the_page(merchant: Merchant) -> None:
+    merchant.sign_in()
+    merchant.at.clock.advance(3600)
+    merchant.get("/customers")
+    assert steps(recordings(merchant)[0]) == ["page", "refresh_token", "api"]
 
 
 @pytest.mark.parametrize(
     ("answer", "problem"), [("rejected", "AccessDenied"), ("accepted", "InvalidGrant")]
 )
 def test_a_failed_sign_in_can_be_looked_at_without_a_session(
-    person: Person, answer: str, problem: str
+    merchant: Merchant, answer: str, problem: str
 ) -> None:
-    callback = person.authorize(answer=answer)
+    callback = merchant.authorize(button=answer)
     if problem == "InvalidGrant":
-        person.stack.clock.advance(60)
-    assert person.get(callback).status_code in (400, 403)
-    page = person.get("/inspector")
+        merchant.at.clock.advance(60)
+    assert merchant.get(callback).status_code in (400, 403)
+    page = merchant.get("/inspector")
     assert page.status_code == 200
     assert problem in page.text
-    assert recordings(person)[0]["problem"].startswith(problem)
+    assert recordings(merchant)[0]["problem"].startswith(problem)
     # Nobody else sees it, and it does not stay for ever.
-    assert person.stack.person().get("/inspector").status_code == 302
-    person.stack.clock.advance(FAILED_SECONDS + 1)
-    assert person.get("/inspector").status_code == 302
+    assert Merchant(merchant.at).get("/inspector").status_code == 302
+    merchant.at.clock.advance(FAILED_SECONDS + 1)
+    assert merchant.get("/inspector").status_code == 302
 
 
-def test_a_refused_password_is_told_without_the_password(person: Person) -> None:
+def test_a_refused_password_is_told_without_the_password(merchant: Merchant) -> None:
     """G6"""
     fields = {"username": "somebody-else", "password": "wrong-pw-canary"}
-    person.press("/login/password", "/login/password", **fields)
-    page = person.get("/inspector")
+    merchant.press("/login/password", "/login/password", **fields)
+    page = merchant.get("/inspector")
     assert page.status_code == 200
     assert not any(value in page.text for value in fields.values())
 
 
-def test_a_stranger_is_asked_to_sign_in_and_comes_back(person: Person) -> None:
-    answer = person.get("/inspector")
+def test_a_stranger_is_asked_to_sign_in_and_comes_back(merchant: Merchant) -> None:
+    answer = merchant.get("/inspector")
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/login?next=/inspector"
 
 
 def test_it_is_off_outside_local_and_then_leaves_nothing_behind(redis_url: str) -> None:
     with running_stack(redis_url, flow_inspector=False) as stack:
-        person = stack.person()
+        merchant = Merchant(stack)
         for path in ("/inspector", "/inspector/recordings.json"):
-            assert person.get(path).status_code == 404
-        person.get(person.authorize(answer="rejected"))
-        assert person.browser.cookies.get("omnifund_trace") is None
-        person.sign_in()
-        person.get("/customers")
-        assert person.get("/inspector").status_code == 404
-        assert "Inspector" not in person.get("/dashboard").text
+            assert merchant.get(path).status_code == 404
+        merchant.get(merchant.authorize(button="rejected"))
+        assert merchant.cookies.get("omnifund_trace") is None
+        merchant.sign_in()
+        merchant.get("/customers")
+        assert merchant.get("/inspector").status_code == 404
+        assert "Inspector" not in merchant.get("/dashboard").text
         with redis.Redis.from_url(redis_url) as client:
             assert len(client.keys("omnifund:{*")) == 2
 
 
 def test_no_secret_is_on_the_page_in_the_download_or_in_the_cookie(
-    stack: Stack, person: Person
+    stack: Stack, merchant: Merchant
 ) -> None:
     """D1, D3"""
-    denied = person.authorize(answer="rejected")
-    person.get(denied)
-    cookie = person.browser.cookies["omnifund_trace"]
-    shown = person.get("/inspector").text + person.get("/inspector/recordings.json").text
-    callback = person.authorize()
-    person.get(callback)
-    person.get("/customers")
-    person.press("/dashboard", "/token/refresh")
-    for recording in recordings(person):
-        shown += person.get(f"/inspector?show={recording['id']}").text
-    shown += person.get("/inspector/recordings.json").text
-    handle = person.browser.cookies["omnifund_session"]
+    denied = merchant.authorize(button="rejected")
+    merchant.get(denied)
+    cookie = merchant.cookies["omnifund_trace"]
+    shown = merchant.get("/inspector").text + merchant.get("/inspector/recordings.json").text
+    callback = merchant.authorize()
+    merchant.get(callback)
+    merchant.get("/customers")
+    merchant.press("/dashboard", "/token/refresh")
+    for recording in recordings(merchant):
+        shown += merchant.get(f"/inspector?show={recording['id']}").text
+    shown += merchant.get("/inspector/recordings.json").text
+    handle = merchant.cookies["omnifund_session"]
     token = stack.app.extensions["omnifund"].tokens.load(handle).token
-    customer = person.get("/customers").text
+    customer = merchant.get("/customers").text
     names = re.findall(r"<th scope=\"row\"[^>]*>\s*(\w{5,})", customer)
     assert names
     for secret in (
@@ -163,7 +165,7 @@ def test_no_secret_is_on_the_page_in_the_download_or_in_the_cookie(
 
 def test_one_visitor_never_sees_anothers_recording(stack: Stack) -> None:
     """D6"""
-    one, other = stack.person(), stack.person()
+    one, other = Merchant(stack), Merchant(stack)
     one.sign_in()
     other.sign_in()
     one.get("/customers")
@@ -181,64 +183,64 @@ def test_it_is_bounded_and_the_sign_in_stays(running: Rig) -> None:
     assert "authorization_code" in steps(found[-1])
 
 
-def test_its_cookie_is_bounded(person: Person) -> None:
+def test_its_cookie_is_bounded(merchant: Merchant) -> None:
     """A5"""
-    state = query_of(person.authorize())["state"]
-    person.get(f"/callback?state={state}&error=x&error_description={'<long> ' * 2000}")
-    cookie = person.browser.cookies["omnifund_trace"]
+    state = query_of(merchant.authorize())["state"]
+    merchant.get(f"/callback?state={state}&error=x&error_description={'<long> ' * 2000}")
+    cookie = merchant.cookies["omnifund_trace"]
     assert len(cookie) <= MAX_COOKIE_LENGTH
-    assert "AuthorizationErrorResponse" in person.get("/inspector").text
+    assert "AuthorizationErrorResponse" in merchant.get("/inspector").text
 
 
-def test_signing_out_removes_it(person: Person) -> None:
+def test_signing_out_removes_it(merchant: Merchant) -> None:
     """F3"""
-    person.get(person.authorize(answer="rejected"))
-    person.sign_in()
-    person.get("/customers")
-    person.press("/dashboard", "/logout")
-    assert person.get("/inspector").status_code == 302
-    with redis.Redis.from_url(person.stack.redis_url) as client:
+    merchant.get(merchant.authorize(button="rejected"))
+    merchant.sign_in()
+    merchant.get("/customers")
+    merchant.press("/dashboard", "/logout")
+    assert merchant.get("/inspector").status_code == 302
+    with redis.Redis.from_url(merchant.at.redis_url) as client:
         assert client.keys("omnifund:{*") == []
 
 
 def test_an_error_page_leads_to_its_conversation_and_to_none_where_nothing_was_steps(
-    person: Person,
+    merchant: Merchant,
 ) -> None:
-    person.sign_in()
-    person.stack.clock.advance(3600)
-    faults = f"{person.stack.omnifund_url}/faults"
-    person.post(faults, data={"id": "token_500", "scope": "all", "times": "0"})
-    page = person.get("/customers")
+    merchant.sign_in()
+    merchant.at.clock.advance(3600)
+    faults = f"{merchant.at.omnifund_url}/faults"
+    merchant.post(faults, data={"id": "token_500", "scope": "all", "times": "0"})
+    page = merchant.get("/customers")
     assert page.status_code == 503
     assert f'href="/inspector?show={page.headers["X-Request-ID"]}"' in page.text
     # A refresh that has just failed is not tried again at once.
-    page = person.get("/customers")
+    page = merchant.get("/customers")
     assert page.status_code == 503
     assert "a refresh has just failed" in page.text
     assert "/inspector?show=" not in page.text
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"\x80\x04.", b"cos\nsystem\n(S'true'\ntR."])
-def test_a_recording_that_was_altered_is_left_out(person: Person, value: bytes) -> None:
+def test_a_recording_that_was_altered_is_left_out(merchant: Merchant, value: bytes) -> None:
     """D4"""
-    person.sign_in()
-    with redis.Redis.from_url(person.stack.redis_url) as client:
+    merchant.sign_in()
+    with redis.Redis.from_url(merchant.at.redis_url) as client:
         (name,) = client.keys("omnifund:{*:trace")
         client.lset(name, 0, value)
-    assert recordings(person) == []
-    assert person.get("/inspector").status_code == 200
+    assert recordings(merchant) == []
+    assert merchant.get("/inspector").status_code == 200
 
 
 @pytest.mark.parametrize("value", ["", "x", "é", "A" * 6000])
-def test_a_cookie_that_was_altered_is_left_out(person: Person, value: str) -> None:
+def test_a_cookie_that_was_altered_is_left_out(merchant: Merchant, value: str) -> None:
     """D4"""
     header = {"Cookie": f"omnifund_trace={value}".encode()}
-    assert person.get("/inspector", headers=header).status_code == 302
+    assert merchant.get("/inspector", headers=header).status_code == 302
 
 
-def test_the_source_lines_are_those_that_ran(person: Person) -> None:
-    person.sign_in()
-    page = person.get("/inspector").text
+def test_the_source_lines_are_those_that_ran(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
     places = set(re.findall(r"<figcaption><code>([\w/.]+):(\d+)</code>", page))
     assert {file for file, _ in places} >= {"omnifund/oauth.py", "web/auth.py"}
     for file, line in places:
@@ -248,35 +250,35 @@ def test_the_source_lines_are_those_that_ran(person: Person) -> None:
     assert names <= {"omnifund", "web"}
 
 
-def test_each_check_is_proved_by_the_function_that_it_names(person: Person) -> None:
-    person.sign_in()
-    for recording in recordings(person):
+def test_each_check_is_proved_by_the_function_that_it_names(merchant: Merchant) -> None:
+    merchant.sign_in()
+    for recording in recordings(merchant):
         for exchange in recording["exchanges"]:
             for check in exchange["checks"]:
                 line = (ROOT / check["file"]).read_text().splitlines()[check["line"] - 1]
                 assert f"def {check['function']}(" in line
 
 
-def test_commands_to_copy_hold_variables_in_place_of_secrets(person: Person) -> None:
-    person.sign_in()
-    page = person.get("/inspector").text
+def test_commands_to_copy_hold_variables_in_place_of_secrets(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
     assert "code_verifier=$CODE_VERIFIER" in page
     assert "client_secret=$OMNIFUND_CLIENT_SECRET" in page
     assert "http --form POST" in page.replace(" \\\n  ", " ")
 
 
-def test_who_holds_what_names_no_contents(person: Person) -> None:
-    person.sign_in()
-    page = person.get("/inspector").text
-    with redis.Redis.from_url(person.stack.redis_url) as client:
+def test_who_holds_what_names_no_contents(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
+    with redis.Redis.from_url(merchant.at.redis_url) as client:
         for key in client.keys("omnifund:{*"):
             assert key.decode() in page
     assert "omnifund_session" in page
     assert "HttpOnly, SameSite=Lax, Path=/" in page
 
 
-def test_the_download_is_a_file_and_says_where_it_is_from(person: Person) -> None:
-    person.sign_in()
-    answer = person.get("/inspector/recordings.json")
+def test_the_download_is_a_file_and_says_where_it_is_from(merchant: Merchant) -> None:
+    merchant.sign_in()
+    answer = merchant.get("/inspector/recordings.json")
     assert "attachment" in answer.headers["Content-Disposition"]
     assert json.loads(answer.text)["environment"] == "local"

@@ -16,8 +16,10 @@ from demo.failures import CARDS, Card
 from demo.lab import proof_source
 from demo.rules import describe
 from omnifund.client import OmniFund
+from tests.support.browsing import forms
+from tests.support.merchant import Merchant
 from tests.support.rig import rig
-from tests.support.stack import Person, Stack, app_settings, forms, running_stack
+from tests.support.stack import Stack, app_settings, running_stack
 
 
 @pytest.mark.parametrize("path", ["/lab", "/lab/five-tabs", "/lab/deny"])
@@ -36,45 +38,45 @@ def test_outside_local_there_is_no_lab(redis_url: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/lab", "/lab/deny"])
 def test_its_pages_alone_may_lead_a_form_to_omnifund(
-    stack: Stack, person: Person, path: str
+    stack: Stack, merchant: Merchant, path: str
 ) -> None:
     """G3"""
-    lab = person.get(path).headers["Content-Security-Policy"]
+    lab = merchant.get(path).headers["Content-Security-Policy"]
     assert f"form-action 'self' {stack.omnifund_url};" in lab
     assert (
         lab.replace(f" {stack.omnifund_url}", "")
-        == (person.get("/").headers["Content-Security-Policy"])
+        == (merchant.get("/").headers["Content-Security-Policy"])
     )
 
 
-def test_a_card_wants_the_forms_token(person: Person) -> None:
+def test_a_card_wants_the_forms_token(merchant: Merchant) -> None:
     """G1"""
-    assert person.post("/lab/deny").status_code == 400
-    assert person.press("/lab", "/lab/deny").status_code == 302
+    assert merchant.post("/lab/deny").status_code == 400
+    assert merchant.press("/lab", "/lab/deny").status_code == 302
 
 
-def test_an_unknown_card_is_not_there(person: Person) -> None:
-    token = {"csrf_token": _csrf_token(person)}
-    assert person.post("/lab/no-such-card", data=token).status_code == 404
+def test_an_unknown_card_is_not_there(merchant: Merchant) -> None:
+    token = {"csrf_token": _csrf_token(merchant)}
+    assert merchant.post("/lab/no-such-card", data=token).status_code == 404
 
 
-def test_a_card_that_needs_a_connection_asks_a_stranger_to_sign_in(person: Person) -> None:
-    answer = person.post("/lab/api_403", data={"csrf_token": _csrf_token(person)})
+def test_a_card_that_needs_a_connection_asks_a_stranger_to_sign_in(merchant: Merchant) -> None:
+    answer = merchant.post("/lab/api_403", data={"csrf_token": _csrf_token(merchant)})
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/login?next=")
 
 
 def test_a_card_shows_the_test_that_proves_it_from_the_files_beside_the_app(
-    person: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    page = person.get("/lab/deny").text
+    page = merchant.get("/lab/deny").text
     assert "def test_a_denial_is_explained_and_changes_nothing_else" in page
     assert CARDS["deny"].proof in page
     # An image for production holds no tests.
     monkeypatch.setattr(recorder, "ROOT", tmp_path)
-    page = person.get("/lab/deny").text
+    page = merchant.get("/lab/deny").text
     assert "installed here" in page
-    assert person.get("/lab/no-such-card").status_code == 404
+    assert merchant.get("/lab/no-such-card").status_code == 404
 
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=CARDS.keys())
@@ -84,46 +86,46 @@ def test_the_proof_that_a_card_names_exists(card: Card) -> None:
     assert "def " in dict(source.lines)[source.place.line]
 
 
-def test_after_a_card_has_run_the_lab_leads_to_its_conversation(person: Person) -> None:
-    person.sign_in()
-    page = person.get(person.press("/lab", "/lab/api_500").headers["Location"])
+def test_after_a_card_has_run_the_lab_leads_to_its_conversation(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get(merchant.press("/lab", "/lab/api_500").headers["Location"])
     back = re.search(r'href="(/lab\?ran=api_500&amp;show=([0-9a-f]+))#api_500"', page.text)
     assert back is not None
-    lab = person.get(html.unescape(back[1])).text
+    lab = merchant.get(html.unescape(back[1])).text
     assert f'href="/inspector?show={back[2]}"' in lab
-    assert "OmniFundUnavailable" in person.get(f"/inspector?show={back[2]}").text
+    assert "OmniFundUnavailable" in merchant.get(f"/inspector?show={back[2]}").text
 
 
-def test_the_story_of_a_revoked_connection_survives_its_session(person: Person) -> None:
+def test_the_story_of_a_revoked_connection_survives_its_session(merchant: Merchant) -> None:
     """Its session is gone when the page that follows is shown, and so is what lay beside it."""
-    person.sign_in()
-    answer = person.press("/lab", "/lab/refresh_revoked")
-    answer = person.get(answer.headers["Location"])
+    merchant.sign_in()
+    answer = merchant.press("/lab", "/lab/refresh_revoked")
+    answer = merchant.get(answer.headers["Location"])
     assert answer.status_code == 302
-    person.sign_in("/customers")
-    page = person.get("/customers").text
+    merchant.sign_in("/customers")
+    page = merchant.get("/customers").text
     assert CARDS["refresh_revoked"].ours in page
     (shown,) = re.findall(r'href="/inspector\?show=([0-9a-f]+)"', page)
-    assert "invalid_grant" in person.get(f"/inspector?show={shown}").text
+    assert "invalid_grant" in merchant.get(f"/inspector?show={shown}").text
 
 
-def test_a_callback_that_comes_again_is_told_too(person: Person) -> None:
-    person.sign_in()
-    again = person.press("/lab", "/lab/callback_replayed").headers["Location"]
-    callback = person.get(again).headers["Location"]
-    page = person.get(person.get(callback).headers["Location"]).text
+def test_a_callback_that_comes_again_is_told_too(merchant: Merchant) -> None:
+    merchant.sign_in()
+    again = merchant.press("/lab", "/lab/callback_replayed").headers["Location"]
+    callback = merchant.get(again).headers["Location"]
+    page = merchant.get(merchant.get(callback).headers["Location"]).text
     (shown,) = re.findall(r'href="/inspector\?show=([0-9a-f]+)"', page)
-    conversation = person.get(f"/inspector?show={shown}").text
+    conversation = merchant.get(f"/inspector?show={shown}").text
     assert "Sign-in, repeated" in conversation
     assert describe(OmniFund._repeated).text in conversation
 
 
 def test_a_card_clears_what_an_earlier_one_left_for_this_visitor_only(stack: Stack) -> None:
     """K57"""
-    one, other = stack.person(), stack.person()
-    for person in (one, other):
-        person.sign_in()
-        person.press("/lab", "/lab/api_odd_json")  # and the page that follows is not opened
+    one, other = Merchant(stack), Merchant(stack)
+    for merchant in (one, other):
+        merchant.sign_in()
+        merchant.press("/lab", "/lab/api_odd_json")  # and the page that follows is not opened
     page = one.get(one.press("/lab", "/lab/access_token_expired").headers["Location"])
     assert page.status_code == 200
     assert CARDS["access_token_expired"].ours in page.text
@@ -144,68 +146,68 @@ def test_local_omnifund_clears_the_faults_of_one_scope(
     stack: Stack, fields: dict[str, str], status: int, left: list[str]
 ) -> None:
     """K57"""
-    person, url = stack.person(), f"{stack.omnifund_url}/faults"
+    merchant, url = Merchant(stack), f"{stack.omnifund_url}/faults"
     for scope in ("all", "state"):
         arm = {"id": "token_500", "scope": scope, "state": "x"}
-        assert person.post(url, data=arm).status_code == 201
-    assert person.browser.delete(url, data=fields, timeout=5).status_code == status
-    armed = person.get(f"{stack.omnifund_url}/faults.json").json()["armed"]
+        assert merchant.post(url, data=arm).status_code == 201
+    assert merchant.request("DELETE", url, data=fields, timeout=5).status_code == status
+    armed = merchant.get(f"{stack.omnifund_url}/faults.json").json()["armed"]
     assert [each["scope"] for each in armed] == left
 
 
 def test_an_omnifund_without_switches_is_said_so(redis_url: str) -> None:
     with rig(redis_url) as app:
         merchant = app.merchant()
-        answer = merchant.press("/lab/api_403")
+        answer = merchant.post_form("/lab/api_403")
         assert answer.status_code == 503
         assert "cannot enable that fault" in answer.text
 
 
-def test_the_explanation_appears_once_and_only_for_known_cards(person: Person) -> None:
-    answer = person.get("/", headers={"Cookie": "omnifund_lab=deny"})
+def test_the_explanation_appears_once_and_only_for_known_cards(merchant: Merchant) -> None:
+    answer = merchant.get("/", headers={"Cookie": "omnifund_lab=deny"})
     assert "The merchant chooses Deny" in answer.text
     assert "omnifund_lab=;" in answer.headers["Set-Cookie"]
-    answer = person.get("/", headers={"Cookie": "omnifund_lab=<script>"})
+    answer = merchant.get("/", headers={"Cookie": "omnifund_lab=<script>"})
     assert "Back to the lab" not in answer.text
 
 
 def test_whoever_came_by_the_other_name_of_this_machine_is_sent_over(
-    stack: Stack, person: Person
+    stack: Stack, merchant: Merchant
 ) -> None:
     """A7"""
     port = stack.settings.app_port
     for path in ("/lab", "/lab/deny"):
         here = f"http://127.0.0.1:{port}{path}"
-        answer = person.browser.get(here, allow_redirects=False, timeout=5)
+        answer = merchant.get(here)
         assert answer.headers["Location"] == f"http://localhost:{port}{path}?moved=1"
     moved = f"http://127.0.0.1:{port}/lab?moved=1"
-    assert person.browser.get(moved, allow_redirects=False, timeout=5).status_code == 200
+    assert merchant.get(moved).status_code == 200
 
 
-def test_without_the_demos_launcher_redis_is_not_offered_to_be_stopped(person: Person) -> None:
-    person.sign_in()
-    assert "/lab/redis_outage" not in {form.action for form in forms(person.get("/lab"))}
-    token = {"csrf_token": _csrf_token(person)}
-    assert person.post("/lab/redis_outage", data=token).status_code == 404
+def test_without_the_demos_launcher_redis_is_not_offered_to_be_stopped(merchant: Merchant) -> None:
+    merchant.sign_in()
+    assert "/lab/redis_outage" not in {form.action for form in forms(merchant.get("/lab"))}
+    token = {"csrf_token": _csrf_token(merchant)}
+    assert merchant.post("/lab/redis_outage", data=token).status_code == 404
 
 
 def test_with_a_launcher_that_has_gone_nothing_is_stopped(tmp_path: Path, redis_url: str) -> None:
     pipe = tmp_path / "control"
     os.mkfifo(pipe)
     with running_stack(redis_url, demo_control=pipe) as stack:
-        person = stack.person()
-        person.sign_in()
-        assert person.press("/lab", "/lab/redis_outage").status_code == 404
-        assert person.get("/dashboard").status_code == 200
+        merchant = Merchant(stack)
+        merchant.sign_in()
+        assert merchant.press("/lab", "/lab/redis_outage").status_code == 404
+        assert merchant.get("/dashboard").status_code == 200
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(330, "5 minutes ahead"), (-120, "behind")])
-def test_clocks_that_disagree_are_pointed_out(person: Person, seconds: int, words: str) -> None:
-    person.sign_in()
-    assert "Clock out of sync" not in person.get("/dashboard").text
-    person.stack.clock.advance(seconds)
-    person.get("/customers")
-    page = person.get("/dashboard").text
+def test_clocks_that_disagree_are_pointed_out(merchant: Merchant, seconds: int, words: str) -> None:
+    merchant.sign_in()
+    assert "Clock out of sync" not in merchant.get("/dashboard").text
+    merchant.at.clock.advance(seconds)
+    merchant.get("/customers")
+    page = merchant.get("/dashboard").text
     assert "Clock out of sync" in page
     assert words in page
 
@@ -213,12 +215,12 @@ def test_clocks_that_disagree_are_pointed_out(person: Person, seconds: int, word
 def test_developers_get_the_cause_while_the_inspector_is_on(redis_url: str) -> None:
     for inspector in (True, False):
         with running_stack(redis_url, flow_inspector=inspector) as stack:
-            page = stack.person().get("/callback?state=x&code=y")
+            page = Merchant(stack).get("/callback?state=x&code=y")
             assert page.status_code == 400
             assert ("InvalidState" in page.text) is inspector
             assert ('href="/inspector?show=' in page.text) is inspector
 
 
-def _csrf_token(person: Person) -> str:
-    page = person.get("/lab").text
+def _csrf_token(merchant: Merchant) -> str:
+    page = merchant.get("/lab").text
     return page.split('name="csrf_token" value="')[1].split('"')[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.merchant import Merchant
 from tests.support.programs import clean_environment
 from tests.support.stack import running_stack
 
@@ -83,10 +84,10 @@ def test_the_inspector_alone_can_be_switched_on(tmp_path: Path, redis_url: str) 
 
 def test_the_lab_works_without_the_inspector(redis_url: str) -> None:
     with running_stack(redis_url, flow_inspector=False) as stack:
-        person = stack.person()
-        person.sign_in()
-        assert person.get("/inspector").status_code == 404
-        page = person.get(person.press("/lab", "/lab/api_403").headers["Location"])
+        merchant = Merchant(stack)
+        merchant.sign_in()
+        assert merchant.get("/inspector").status_code == 404
+        page = merchant.get(merchant.press("/lab", "/lab/api_403").headers["Location"])
         assert page.status_code == 403
         assert "This app</strong> says so" in page.text
         assert "View the recording" not in page.text

@@ -13,8 +13,8 @@ from werkzeug.test import Client
 
 from demo import rules
 from tests.faults.provider import Answer, json_answer, raw_answer
-from tests.support.rig import Merchant, Rig, rig
-from tests.support.stack import Person
+from tests.support.merchant import Merchant
+from tests.support.rig import Rig, rig
 from tests.teaching.recordings import checks, exchange_of, recordings, steps
 
 
@@ -90,54 +90,54 @@ def test_every_listed_function_is_called_in_its_step(running: Rig) -> None:
 # --- what a failure shows ------------------------------------------------------------------------
 
 
-def test_a_forged_state_is_refused_and_nothing_after_it_is_reached(person: Person) -> None:
-    person.get(f"/callback?code=x&state={'s' * 43}")
-    (callback,) = recordings(person)[0]["exchanges"]
+def test_a_forged_state_is_refused_and_nothing_after_it_is_reached(merchant: Merchant) -> None:
+    merchant.get(f"/callback?code=x&state={'s' * 43}")
+    (callback,) = recordings(merchant)[0]["exchanges"]
     assert checks(callback) == ["require_state"]
     assert checks(callback, "refused") == ["require_own_request"]
     assert checks(callback, "not reached")[-2:] == ["claim", "start"]
     assert callback["problem"].startswith("InvalidState")
 
 
-def test_a_sign_in_that_took_too_long_is_shown_from_its_start(person: Person) -> None:
-    callback_url = person.authorize()
-    person.stack.clock.advance(601)
-    person.get(callback_url)
-    recording = recordings(person)[0]
+def test_a_sign_in_that_took_too_long_is_shown_from_its_start(merchant: Merchant) -> None:
+    callback_url = merchant.authorize()
+    merchant.at.clock.advance(601)
+    merchant.get(callback_url)
+    recording = recordings(merchant)[0]
     assert steps(recording) == ["login", "authorize", "callback"]
     assert checks(recording["exchanges"][2], "refused") == ["require_recent"]
 
 
-def test_a_denial_uses_the_authorization_request_up(person: Person) -> None:
-    person.get(person.authorize(answer="rejected"))
-    callback = exchange_of(recordings(person)[0], "callback")
+def test_a_denial_uses_the_authorization_request_up(merchant: Merchant) -> None:
+    merchant.get(merchant.authorize(button="rejected"))
+    callback = exchange_of(recordings(merchant)[0], "callback")
     assert checks(callback, "refused") == ["require_code"]
     assert checks(callback)[-1] == "claim"
     assert checks(callback, "not reached") == ["start"]
 
 
-def test_a_callback_that_has_failed_before_cannot_be_claimed_again(person: Person) -> None:
-    callback_url = person.authorize(answer="rejected")
-    person.get(callback_url)
-    person.get(callback_url)
-    callback = exchange_of(recordings(person)[0], "callback")
+def test_a_callback_that_has_failed_before_cannot_be_claimed_again(merchant: Merchant) -> None:
+    callback_url = merchant.authorize(button="rejected")
+    merchant.get(callback_url)
+    merchant.get(callback_url)
+    callback = exchange_of(recordings(merchant)[0], "callback")
     assert checks(callback, "refused") == ["claim"]
     assert "require_code" in checks(callback)
 
 
-def test_an_issuer_is_checked_where_there_is_one(person: Person) -> None:
-    callback_url = person.authorize()
-    person.get(f"{callback_url}&iss=https://elsewhere.example")
-    callback = exchange_of(recordings(person)[0], "callback")
+def test_an_issuer_is_checked_where_there_is_one(merchant: Merchant) -> None:
+    callback_url = merchant.authorize()
+    merchant.get(f"{callback_url}&iss=https://elsewhere.example")
+    callback = exchange_of(recordings(merchant)[0], "callback")
     assert checks(callback, "refused") == ["require_issuer"]
     assert checks(callback, "not reached") == ["require_code", "start"]
 
 
-def test_a_repeated_callback_shows_that_the_code_was_not_sent(person: Person) -> None:
-    callback_url = person.authorize()
-    person.get(callback_url)
-    person.get(callback_url)
-    recording = recordings(person)[0]
+def test_a_repeated_callback_shows_that_the_code_was_not_sent(merchant: Merchant) -> None:
+    callback_url = merchant.authorize()
+    merchant.get(callback_url)
+    merchant.get(callback_url)
+    recording = recordings(merchant)[0]
     assert steps(recording) == ["login", "authorize", "repeated_callback"]
     assert checks(recording["exchanges"][2])[-1] == "_repeated"
 
@@ -214,7 +214,7 @@ def test_a_wrong_password_is_an_error_response_that_was_read_completely(running:
     token = page.split('name="csrf_token" value="')[1].split('"')[0]
     form = {"csrf_token": token, "username": "ada", "password": "wrong"}
     url = f"{running.url}/login/password"
-    assert merchant.browser.post(url, form, timeout=10).status_code == 401
+    assert merchant.post(url, form, timeout=10).status_code == 401
     recording = recordings(merchant)[0]
     assert recording["problem"].startswith("InvalidGrant")
     exchange = exchange_of(recording, "password_grant")
@@ -295,23 +295,23 @@ def test_a_refresh_that_returns_one_token_only_shows_that_the_other_was_kept(
     running.provider.next_token_answer(
         json_answer({"access_token": "a" * 40, "token_type": "bearer"})
     )
-    assert merchant.press("/token/refresh").status_code == 303
+    assert merchant.post_form("/token/refresh").status_code == 303
     changed = recordings(merchant)[0]["changed"]
     assert changed["access_token"][0] != changed["access_token"][1]
     assert changed["refresh_token"][0] == changed["refresh_token"][1]
     assert "OmniFund reused it" in merchant.get("/inspector").text
 
 
-def test_the_page_tells_refused_from_not_reached(person: Person) -> None:
-    person.get(person.authorize(answer="rejected"))
-    page = person.get("/inspector").text
+def test_the_page_tells_refused_from_not_reached(merchant: Merchant) -> None:
+    merchant.get(merchant.authorize(button="rejected"))
+    page = merchant.get("/inspector").text
     assert "<strong>Refused:</strong> OmniFund returned a code and no error" in page
     assert "<strong>Not reached:</strong> The session ID is new" in page
     # The function that refused is shown without a click.
     assert "def require_code(" in page
 
 
-def test_a_callback_without_state_has_no_start(person: Person) -> None:
-    person.get("/callback?code=x")
-    (callback,) = recordings(person)[0]["exchanges"]
+def test_a_callback_without_state_has_no_start(merchant: Merchant) -> None:
+    merchant.get("/callback?code=x")
+    (callback,) = recordings(merchant)[0]["exchanges"]
     assert checks(callback, "refused") == ["require_state"]

@@ -13,7 +13,8 @@ from demo import hooks
 from demo.masking import HIDDEN, Masker
 from demo.recorder import Recorder
 from tests.faults.provider import json_answer, new_token, raw_answer
-from tests.support.rig import Merchant, Rig, rig
+from tests.support.merchant import Merchant
+from tests.support.rig import Rig, rig
 from tests.teaching.recordings import recordings, steps
 
 SECRET = new_token()
@@ -69,12 +70,12 @@ def test_a_secret_in_an_unexpected_place_is_masked(
     )
     if is_known_before:
         running.provider.next_token_answer(json_answer(token))
-        assert merchant.press("/token/refresh").status_code == 303
+        assert merchant.post_form("/token/refresh").status_code == 303
         running.provider.next_api_answer(odd)
         merchant.get("/customers")
     else:
         running.provider.next_token_answer(odd)
-        merchant.press("/token/refresh")
+        merchant.post_form("/token/refresh")
     assert {"api", "refresh_token"} & set(steps(recordings(merchant)[0]))
     # Not even a part of it that would be worth trying.
     parts = "|".join(SECRET[at : at + 20] for at in range(len(SECRET) - 20))
@@ -93,8 +94,8 @@ def test_a_client_secret_is_masked_in_the_response_to_a_request_without_it(runni
 def test_a_secret_in_a_callbacks_error_is_masked_in_what_went_wrong(running: Rig) -> None:
     """K19"""
     merchant = Merchant(running)
-    callback = merchant.callback().partition("&code=")[0]
-    merchant.browser.get(f"{callback}&error={SECRET[:60]}", allow_redirects=False, timeout=10)
+    callback = merchant.authorize().partition("&code=")[0]
+    merchant.get(f"{callback}&error={SECRET[:60]}")
     recording = recordings(merchant)[0]
     assert recording["problem"] == "AuthorizationErrorResponse: authorization error: …"
     assert SECRET[:20] not in shown(merchant)
@@ -144,8 +145,8 @@ def test_a_failure_of_the_recorder_breaks_no_page_and_is_logged(
         monkeypatch.setattr(Recorder, place, fail)
     merchant = running.merchant()
     assert merchant.get("/customers").status_code == 200
-    assert merchant.press("/token/refresh").status_code == 303
-    assert merchant.press("/logout").status_code == 303
+    assert merchant.post_form("/token/refresh").status_code == 303
+    assert merchant.post_form("/logout").status_code == 303
     running.provider.next_token_answer(json_answer({}, 503))
     assert Merchant(running).sign_in().status_code == 503
     assert "demo:recording:failed" in capfd.readouterr().out

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from tests.faults.provider import hold, json_answer
-from tests.support.rig import Merchant, Rig, rig
+from tests.support.merchant import Merchant
+from tests.support.rig import Rig, rig
 from tests.teaching.recordings import recordings, steps
 
 CUSTOMERS = {"@type": "hydra:Collection", "hydra:member": [], "hydra:totalItems": 0}
@@ -36,7 +37,7 @@ def test_a_page_in_progress_during_a_sign_out_brings_nothing_back(
     signed_out = threading.Event()
     if page == "/customers":
         running.provider.next_api_answer(hold(signed_out, json_answer(CUSTOMERS)))
-        visit = threading.Thread(target=lambda: merchant.at_once(page, 1))
+        visit = threading.Thread(target=lambda: merchant.in_parallel(page, 1))
         path = "/api/customers"
     else:
         answer = json_answer({"access_token": "a" * 40, "token_type": "bearer"})
@@ -44,12 +45,10 @@ def test_a_page_in_progress_during_a_sign_out_brings_nothing_back(
         token = merchant.csrf_token()
         cookies = {"omnifund_session": merchant.session_id}
         visit = threading.Thread(
-            target=lambda: merchant.browser.post(
+            target=lambda: merchant.post(
                 running.url + page,
                 {"csrf_token": token},
                 cookies=cookies,
-                allow_redirects=False,
-                timeout=30,
             )
         )
         path = "/oauth/v2/token"
@@ -58,9 +57,9 @@ def test_a_page_in_progress_during_a_sign_out_brings_nothing_back(
     visit.start()
     running.provider.wait_for(path, before + 1)
     other = Merchant(running)
-    other.browser.cookies.set("omnifund_session", merchant.session_id)
+    other.cookies.set("omnifund_session", merchant.session_id)
     form = {"csrf_token": csrf_token}
-    other.browser.post(f"{running.url}/logout", form, allow_redirects=False, timeout=10)
+    other.post(f"{running.url}/logout", form)
     assert kept_keys(redis_url) == []
     signed_out.set()
     visit.join()
@@ -81,9 +80,9 @@ def test_a_sign_in_deletes_the_recordings_of_the_session_that_it_replaces(
 
 def test_a_repeated_callback_deletes_nothing(running: Rig, redis_url: str) -> None:
     merchant = Merchant(running)
-    callback = merchant.callback()
+    callback = merchant.authorize()
     for _ in range(2):
-        merchant.browser.get(callback, allow_redirects=False, timeout=10)
+        merchant.get(callback)
     assert len(kept_keys(redis_url)) == 3
     assert [steps(each)[-1] for each in recordings(merchant)] == [
         "repeated_callback",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from tests.support.rig import Merchant, Rig, rig
+from tests.support.merchant import Merchant
+from tests.support.rig import Rig, rig
 from tests.support.valkey import ValkeyServer
 
 
@@ -112,7 +113,7 @@ def test_signing_out_costs_two_round_trips_and_deleting_the_recordings_one(
     merchant = running.merchant()
     data = {"csrf_token": merchant.csrf_token()}
     url = f"{running.url}/logout"
-    assert round_trips(redis_url, lambda: merchant.browser.post(url, data, timeout=5)) == trips
+    assert round_trips(redis_url, lambda: merchant.post(url, data, timeout=5)) == trips
 
 
 def test_one_connection_to_omnifund_serves_one_request_after_the_other(running: Rig) -> None:
@@ -120,7 +121,7 @@ def test_one_connection_to_omnifund_serves_one_request_after_the_other(running: 
     before = running.provider.connections
     for _ in range(20):
         assert merchant.get("/customers").status_code == 200
-    assert merchant.press("/token/refresh").status_code == 303
+    assert merchant.post_form("/token/refresh").status_code == 303
     assert running.provider.connections == before
 
 

@@ -11,8 +11,10 @@ import requests
 from flask import Request, request
 
 from omnifund.errors import ReauthorizationRequired
+from tests.support.browsing import form_to
+from tests.support.merchant import Merchant
 from tests.support.processes import wait_until
-from tests.support.stack import Person, Stack, running_stack
+from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 from web.errors import STILL_SIGNED_IN
 from web.incoming import is_allowed
@@ -35,9 +37,9 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_answer_carries_the_security_headers(person: Person, path: str) -> None:
+def test_every_answer_carries_the_security_headers(merchant: Merchant, path: str) -> None:
     """G3"""
-    answer = person.get(path)
+    answer = merchant.get(path)
     policy = answer.headers["Content-Security-Policy"]
     for directive in (
         "default-src 'none'",
@@ -57,10 +59,10 @@ def test_every_answer_carries_the_security_headers(person: Person, path: str) ->
 
 
 def test_the_content_security_policy_allows_the_apps_own_files_and_nothing_else(
-    person: Person,
+    merchant: Merchant,
 ) -> None:
     """G3: no host, no scheme, no wildcard, no hash; what can be injected cannot run."""
-    policy = person.get("/").headers["Content-Security-Policy"]
+    policy = merchant.get("/").headers["Content-Security-Policy"]
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     assert set(directives.values()) <= {"'none'", "'self'"}
     assert {name for name, value in directives.items() if value == "'none'"} == {
@@ -107,11 +109,9 @@ def test_with_https_the_cookies_and_headers_insist_on_it(redis_url: str) -> None
     ],
 )
 def test_whatever_arrives_gets_the_right_status_and_a_plain_sentence(
-    person: Person, method: str, path: str, status: int
+    merchant: Merchant, method: str, path: str, status: int
 ) -> None:
-    answer = person.browser.request(
-        method, person.stack.url + path, allow_redirects=False, timeout=10
-    )
+    answer = merchant.request(method, merchant.at.url + path)
     assert answer.status_code == status
     assert "Traceback" not in answer.text
     if status >= 400:
@@ -119,9 +119,9 @@ def test_whatever_arrives_gets_the_right_status_and_a_plain_sentence(
         assert answer.headers["X-Request-ID"] in answer.text
 
 
-def test_a_form_that_is_too_large_is_refused(person: Person) -> None:
-    person.get("/login/password")
-    answer = person.post("/login/password", data={"username": "x" * 100_000})
+def test_a_form_that_is_too_large_is_refused(merchant: Merchant) -> None:
+    merchant.get("/login/password")
+    answer = merchant.post("/login/password", data={"username": "x" * 100_000})
     assert answer.status_code == 413
     assert "larger than this app accepts" in answer.text
 
@@ -135,7 +135,7 @@ def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
         raise RuntimeError("nobody may read this on a page")
 
     stack.app.view_functions["pages.landing"] = broken
-    answer = stack.person().get("/")
+    answer = Merchant(stack).get("/")
     assert answer.status_code == 500
     assert "Something went wrong" in answer.text
     assert "nobody may read this" not in answer.text
@@ -155,40 +155,40 @@ def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
     assert "nobody may read this" in line
 
 
-def test_a_failed_sign_in_leaves_an_earlier_session_in_view(person: Person) -> None:
-    person.sign_in()
-    page = person.get(person.authorize(answer="rejected"))
+def test_a_failed_sign_in_leaves_an_earlier_session_in_view(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get(merchant.authorize(button="rejected"))
     assert page.status_code == 403
     assert STILL_SIGNED_IN in unescape(page.text)
     assert 'href="/dashboard">Go to the dashboard' in page.text
-    assert person.get("/dashboard").status_code == 200
-    stranger = person.stack.person()
-    page = stranger.get(stranger.authorize(answer="rejected"))
+    assert merchant.get("/dashboard").status_code == 200
+    stranger = Merchant(merchant.at)
+    page = stranger.get(stranger.authorize(button="rejected"))
     assert STILL_SIGNED_IN not in unescape(page.text)
     assert 'href="/dashboard"' not in page.text
 
 
-def test_a_notice_stands_on_the_very_next_page_and_on_no_other(person: Person) -> None:
-    person.sign_in()
-    person.press("/dashboard", "/token/refresh")
-    assert "Tokens refreshed" in person.get("/customers").text
-    assert "Tokens refreshed" not in person.get("/dashboard").text
-    person.press("/dashboard", "/token/refresh")
-    assert "Tokens refreshed" in person.get("/no-such-page").text
-    assert "Tokens refreshed" not in person.get("/dashboard").text
+def test_a_notice_stands_on_the_very_next_page_and_on_no_other(merchant: Merchant) -> None:
+    merchant.sign_in()
+    merchant.press("/dashboard", "/token/refresh")
+    assert "Tokens refreshed" in merchant.get("/customers").text
+    assert "Tokens refreshed" not in merchant.get("/dashboard").text
+    merchant.press("/dashboard", "/token/refresh")
+    assert "Tokens refreshed" in merchant.get("/no-such-page").text
+    assert "Tokens refreshed" not in merchant.get("/dashboard").text
 
 
-def test_programs_get_errors_as_json(person: Person) -> None:
-    answer = person.get("/no-such-page", headers={"Accept": "application/json"})
+def test_programs_get_errors_as_json(merchant: Merchant) -> None:
+    answer = merchant.get("/no-such-page", headers={"Accept": "application/json"})
     assert answer.status_code == 404
     assert answer.json()["reference"] == answer.headers["X-Request-ID"]
 
 
-def test_text_from_a_query_is_not_shown_as_the_apps_own_words(person: Person) -> None:
+def test_text_from_a_query_is_not_shown_as_the_apps_own_words(merchant: Merchant) -> None:
     """B5, B7"""
     state = "A" * 43
     for description in ("<script>alert(1)</script>", "\u202eyou owe 5 USD", "x" * 8000):
-        answer = person.get(
+        answer = merchant.get(
             "/callback",
             params={"state": state, "error": "oops", "error_description": description},
         )
@@ -206,115 +206,115 @@ class TestRedisAway:
         valkey.resume()
 
     def test_a_silent_redis_means_503_soon_and_the_cookie_stays(
-        self, stack: Stack, person: Person, valkey: ValkeyServer
+        self, stack: Stack, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
-        person.sign_in()
-        cookie = person.browser.cookies["omnifund_session"]
+        merchant.sign_in()
+        cookie = merchant.cookies["omnifund_session"]
         valkey.pause()
         for path in ("/dashboard", "/customers", "/session"):
             started = time.monotonic()
-            answer = person.get(path)
+            answer = merchant.get(path)
             assert time.monotonic() - started < 2
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) > 0
             assert "Set-Cookie" not in answer.headers
             assert "You have not been signed out" in answer.text or path == "/session"
-        assert person.get("/healthz").status_code == 200
-        assert person.get("/static/app.css").status_code == 200
-        assert person.get("/readyz").status_code == 503
-        assert stack.person().get("/").status_code == 200
+        assert merchant.get("/healthz").status_code == 200
+        assert merchant.get("/static/app.css").status_code == 200
+        assert merchant.get("/readyz").status_code == 503
+        assert Merchant(stack).get("/").status_code == 200
         valkey.resume()
-        assert person.status()["signed_in"] is True
-        assert person.browser.cookies["omnifund_session"] == cookie
+        assert merchant.status()["signed_in"] is True
+        assert merchant.cookies["omnifund_session"] == cookie
 
     def test_a_connection_that_ends_while_redis_is_away_is_503_and_not_500(
-        self, stack: Stack, person: Person, valkey: ValkeyServer
+        self, stack: Stack, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
         """F8: removing what is left of the session fails inside an error handler."""
-        person.sign_in()
+        merchant.sign_in()
 
         def ended() -> str:
             valkey.pause()
             raise ReauthorizationRequired("the connection has ended")
 
         stack.app.view_functions["pages.landing"] = ended
-        answer = person.get("/")
+        answer = merchant.get("/")
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         assert "Set-Cookie" not in answer.headers
 
     def test_a_failed_button_leads_back_to_the_dashboard(
-        self, person: Person, valkey: ValkeyServer
+        self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
-        person.sign_in()
-        page = person.get("/dashboard")
+        merchant.sign_in()
+        page = merchant.get("/dashboard")
         valkey.pause()
         for action in ("/token/refresh", "/logout"):
-            answer = person.submit(page, action, follow=False)
+            answer = merchant.submit(form_to(page, action))
             assert answer.status_code == 503
             assert 'href="/dashboard">Go to the dashboard' in answer.text
 
     def test_a_sign_out_that_failed_is_not_called_a_success(
-        self, person: Person, valkey: ValkeyServer
+        self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
-        person.sign_in()
-        page = person.get("/dashboard")
+        merchant.sign_in()
+        page = merchant.get("/dashboard")
         valkey.pause()
-        answer = person.submit(page, "/logout", follow=False)
+        answer = merchant.submit(form_to(page, "/logout"))
         assert answer.status_code == 503
         assert "Set-Cookie" not in answer.headers
         valkey.resume()
-        assert person.status()["signed_in"] is True
+        assert merchant.status()["signed_in"] is True
 
     def test_a_callback_that_redis_could_not_claim_is_redeemed_by_nobody(
-        self, person: Person, valkey: ValkeyServer
+        self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
         """F5: Redis may carry out the claim when it wakes up, long after the request has ended."""
-        callback = person.authorize()
+        callback = merchant.authorize()
         valkey.pause()
-        assert person.get(callback).status_code == 503
+        assert merchant.get(callback).status_code == 503
         valkey.resume()
-        assert person.get(callback).status_code in (303, 400)
-        assert person.sign_in().status_code == 303
+        assert merchant.get(callback).status_code in (303, 400)
+        assert merchant.sign_in().status_code == 303
 
     def test_closed_idle_connections_are_not_noticed(
-        self, person: Person, valkey: ValkeyServer
+        self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
         """F6: as after a restart or a fail-over that kept the data."""
-        person.sign_in()
+        merchant.sign_in()
         for _ in range(3):
             with valkey.client() as client:
                 client.client_kill_filter(_type="normal", skipme=True)
-            assert person.get("/customers").status_code == 200
+            assert merchant.get("/customers").status_code == 200
             with valkey.client() as client:
                 client.client_kill_filter(_type="normal", skipme=True)
-            assert person.press("/dashboard", "/token/refresh").status_code == 303
+            assert merchant.press("/dashboard", "/token/refresh").status_code == 303
 
     def test_a_restarted_redis_costs_a_sign_in_but_no_attempt(
-        self, person: Person, valkey: ValkeyServer
+        self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
         """F6"""
-        person.sign_in()
-        callback = person.authorize()
+        merchant.sign_in()
+        callback = merchant.authorize()
         valkey.kill()
-        assert person.get("/dashboard").status_code == 503
-        assert person.get(callback).status_code == 503
+        assert merchant.get("/dashboard").status_code == 503
+        assert merchant.get(callback).status_code == 503
         valkey.start()
-        assert person.get("/dashboard").headers["Location"] == "/login?next=/dashboard"
+        assert merchant.get("/dashboard").headers["Location"] == "/login?next=/dashboard"
 
 
-def test_ready_means_that_redis_takes_a_write(person: Person) -> None:
+def test_ready_means_that_redis_takes_a_write(merchant: Merchant) -> None:
     """H3"""
-    assert person.get("/readyz").json() == {"status": "ready"}
+    assert merchant.get("/readyz").json() == {"status": "ready"}
 
 
-def test_metrics_count_outcomes_and_name_nobody(person: Person) -> None:
+def test_metrics_count_outcomes_and_name_nobody(merchant: Merchant) -> None:
     """H4"""
-    person.sign_in()
-    text = person.get("/metrics").text
+    merchant.sign_in()
+    text = merchant.get("/metrics").text
     assert 'omnifund_events_total{event="sign_in:attempt:succeeded",outcome=""} 1.0' in text
     assert "merchant" not in text
-    assert person.browser.cookies["omnifund_session"] not in text
+    assert merchant.cookies["omnifund_session"] not in text
 
 
 def test_a_foreign_host_is_refused_where_hosts_are_configured(redis_url: str) -> None:
@@ -479,6 +479,6 @@ def test_a_request_id_comes_in_from_a_proxy_and_goes_out_again(
         assert (given in answer.text) is kept
 
 
-def test_an_answer_names_no_server_software_of_its_own(person: Person) -> None:
-    answer: requests.Response = person.get("/")
+def test_an_answer_names_no_server_software_of_its_own(merchant: Merchant) -> None:
+    answer: requests.Response = merchant.get("/")
     assert "X-Powered-By" not in answer.headers

@@ -6,8 +6,9 @@ import secrets
 
 from app import create_app
 from tests.faults.provider import HonestProvider
+from tests.support.merchant import Merchant
 from tests.support.processes import free_port
-from tests.support.rig import Merchant, Rig
+from tests.support.rig import Rig
 from tests.support.servers import serve
 from tests.support.stack import app_settings
 
@@ -37,17 +38,17 @@ def test_a_rotation_signs_nobody_out_and_dropping_the_old_key_does_so_cleanly(
             with serve(first.app, port=port) as running:
                 first.url = running.url
                 merchant = Merchant(first)
-                callback = merchant.callback("/customers")
+                callback = merchant.authorize("/customers")
             # The sign-in is finished by another server than it was started on.
             with serve((during if first is before else before).app, port=port):
-                answer = merchant.browser.get(callback, allow_redirects=False, timeout=10)
+                answer = merchant.get(callback)
                 assert answer.headers["Location"] == "/customers"
             visitors.append(merchant)
         for state in (before, during, before):
             with serve(state.app, port=port):
                 for merchant in visitors:
                     assert merchant.get("/customers").status_code == 200
-                    assert merchant.press("/token/refresh").status_code == 303
+                    assert merchant.post_form("/token/refresh").status_code == 303
         # Their tokens were last sealed with the old key, one session with each of the two.
         with serve(after.app, port=port):
             for merchant in visitors:

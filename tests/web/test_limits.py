@@ -10,8 +10,9 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
+from tests.support.browsing import forms
 from tests.support.rig import fleet, rig
-from tests.support.stack import Stack, forms, running_stack
+from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
 
@@ -162,7 +163,7 @@ def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
         assert running.provider.refreshes - before <= len(refreshed)
         assert all(1 <= int(each.headers["Retry-After"]) <= 60 for each in refused)
         # Another merchant, at the same address, is not affected.
-        assert other.press("/token/refresh").status_code == 303
+        assert other.post_form("/token/refresh").status_code == 303
         log = running.server.log if running.server else ""
     assert merchant.session_id not in log
 
@@ -239,7 +240,7 @@ def test_without_redis_a_refresh_is_a_page_of_503_within_two_seconds(
         silent.pause()
         for _ in range(3):
             started = time.monotonic()
-            response = merchant.browser.post(
+            response = merchant.post(
                 f"{running.url}/token/refresh",
                 data={"csrf_token": token},
                 allow_redirects=False,

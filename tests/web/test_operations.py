@@ -20,8 +20,9 @@ import requests
 
 from omnifund.events import Event
 from tests.faults import provider as kit
+from tests.support.merchant import Merchant
 from tests.support.processes import wait_until
-from tests.support.rig import Merchant, Rig, fleet
+from tests.support.rig import Rig, fleet
 from tests.support.stack import running_stack
 from tests.support.valkey import ValkeyServer
 
@@ -88,8 +89,8 @@ def test_every_known_series_exists_at_0(redis_url: str) -> None:
                 assert responses[f"omnifund_http_responses_total{name}"] == 0
         # What then happens is in the series that were there.
         merchant = running.merchant()
-        merchant.press("/token/refresh")
-        merchant.press("/logout")
+        merchant.post_form("/token/refresh")
+        merchant.post_form("/logout")
         merchant.get("/callback?state=x&code=y")
         for error in ("access_denied", "server_error"):
             denied = Merchant(running)
@@ -425,8 +426,8 @@ def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
     with fleet(redis_url, workers=1) as running:
         merchant = running.merchant()
         handle = merchant.session_id
-        merchant.press("/token/refresh")
-        merchant.press("/logout")
+        merchant.post_form("/token/refresh")
+        merchant.post_form("/logout")
         log = running.server.log if running.server else ""
     for event in ("sign_in:attempt:succeeded", "token:refresh:succeeded", "sign_out:session:ended"):
         (line,) = [json.loads(each) for each in log.splitlines() if f'"event": "{event}"' in each]
@@ -530,7 +531,7 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
         valkey.pause()
         try:
             started = time.monotonic()
-            answers = merchant.at_once("/dashboard", 100)
+            answers = merchant.in_parallel("/dashboard", 100)
             took = time.monotonic() - started
         finally:
             valkey.resume()

@@ -6,20 +6,21 @@ import secrets
 
 import pytest
 import redis
-import requests
 
 import local_omnifund
 from app import create_app
 from local_omnifund.settings import Settings as LocalSettings
+from tests.support.browsing import PASSWORD, Page, query_of
+from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
-from tests.support.stack import PASSWORD, Clock, Person, Stack, app_settings, query_of
+from tests.support.stack import Clock, Stack, app_settings
 
 
-def visit_everything(person: Person) -> list[requests.Response]:
+def visit_everything(merchant: Merchant) -> list[Page]:
     """Open every page of the app, good and bad, signed in."""
     answers = [
-        person.get(path)
+        merchant.get(path)
         for path in (
             "/",
             "/dashboard",
@@ -41,17 +42,19 @@ def visit_everything(person: Person) -> list[requests.Response]:
             "/static/app.css",
         )
     ]
-    return [*answers, person.press("/dashboard", "/token/refresh"), person.get("/dashboard")]
+    return [*answers, merchant.press("/dashboard", "/token/refresh"), merchant.get("/dashboard")]
 
 
-def test_no_page_header_cookie_or_redis_value_shows_a_secret(stack: Stack, person: Person) -> None:
+def test_no_page_header_cookie_or_redis_value_shows_a_secret(
+    stack: Stack, merchant: Merchant
+) -> None:
     """D1, D3"""
-    callback = person.authorize("/dashboard")
-    answers = [person.get(callback)]
-    session_id = person.browser.cookies["omnifund_session"]
+    callback = merchant.authorize("/dashboard")
+    answers = [merchant.get(callback)]
+    session_id = merchant.cookies["omnifund_session"]
     tokens = stack.app.extensions["omnifund"].tokens
     first = tokens.load(session_id).token
-    answers += [*visit_everything(person), person.get(callback)]
+    answers += [*visit_everything(merchant), merchant.get(callback)]
     second = tokens.load(session_id).token
     assert first.access_token != second.access_token
     secrets_by_name = {
@@ -99,19 +102,22 @@ def test_no_log_line_shows_a_secret_even_at_debug(redis_url: str) -> None:
         with Gunicorn("app:create_app()", environment, port=port) as server:
             # The same keys, so that the test can open what the other process has stored.
             other = create_app(settings)
-            person = Stack(server.url, omnifund.url, other, settings, clock, redis_url).person()
-            callback = person.authorize("/dashboard")
-            verifier_cookies = [c.value for c in person.browser.cookies if "attempt" in c.name]
-            person.get(callback)
-            session_id = person.browser.cookies["omnifund_session"]
+            running = Stack(server.url, omnifund.url, other, settings, clock, redis_url)
+            merchant = Merchant(running)
+            callback = merchant.authorize("/dashboard")
+            verifier_cookies = [c.value for c in merchant.cookies if "attempt" in c.name]
+            merchant.get(callback)
+            session_id = merchant.cookies["omnifund_session"]
             tokens = other.extensions["omnifund"].tokens
             first = tokens.load(session_id).token
-            visit_everything(person)
+            visit_everything(merchant)
             second = tokens.load(session_id).token
-            person.press(
+            merchant.press(
                 "/login/password", "/login/password", username="merchant", password=PASSWORD
             )
-            person.press("/login/password", "/login/password", username="m", password="wrong-pw-1")
+            merchant.press(
+                "/login/password", "/login/password", username="m", password="wrong-pw-1"
+            )
             logged = server.log
     assert "token:refresh:succeeded" in logged
     for secret in (
@@ -126,7 +132,7 @@ def test_no_log_line_shows_a_secret_even_at_debug(redis_url: str) -> None:
 
 def test_a_record_moved_altered_or_cut_means_not_signed_in(stack: Stack) -> None:
     """D4"""
-    victim, attacker = stack.person(), stack.person()
+    victim, attacker = Merchant(stack), Merchant(stack)
     victim.sign_in()
     with redis.Redis.from_url(stack.redis_url) as client:
         theirs = {key.split(b":")[-1]: key for key in client.keys("omnifund:{*")}
@@ -150,11 +156,11 @@ def test_a_record_moved_altered_or_cut_means_not_signed_in(stack: Stack) -> None
 @pytest.mark.parametrize("cookie", ["", "x", "a" * 43, "a" * 5000, "../../etc", "é", "*"])
 def test_an_unknown_session_id_is_never_adopted(stack: Stack, cookie: str) -> None:
     """F1"""
-    person = stack.person()
+    merchant = Merchant(stack)
     header = {"Cookie": f"omnifund_session={cookie}".encode()}
-    assert person.get("/session", headers=header).json() == {"signed_in": False}
-    callback = person.authorize()
-    own = "; ".join(f"{c.name}={c.value}" for c in person.browser.cookies)
-    answer = person.get(callback, headers={"Cookie": header["Cookie"] + b"; " + own.encode()})
+    assert merchant.get("/session", headers=header).json() == {"signed_in": False}
+    callback = merchant.authorize()
+    own = "; ".join(f"{c.name}={c.value}" for c in merchant.cookies)
+    answer = merchant.get(callback, headers={"Cookie": header["Cookie"] + b"; " + own.encode()})
     assert answer.status_code == 303
     assert answer.cookies["omnifund_session"] != cookie

@@ -95,7 +95,7 @@ class TestCluster:
             merchants = [running.merchant() for _ in range(12)]
             for merchant in merchants:
                 assert merchant.get("/customers").status_code == 200
-                assert merchant.press("/token/refresh").status_code == 303
+                assert merchant.post_form("/token/refresh").status_code == 303
             used = 0
             for server in nodes.servers:
                 with server.client() as client:
@@ -105,7 +105,7 @@ class TestCluster:
                         assert client.exists(key.replace(b":session", b":token"))
             assert used == 3
             for merchant in merchants:
-                assert merchant.press("/logout").status_code == 303
+                assert merchant.post_form("/logout").status_code == 303
             assert nodes.keys("omnifund:{*") == []
 
     def test_a_lost_node_takes_its_own_sessions_along_and_no_others(self) -> None:
