@@ -95,8 +95,7 @@ def test_a_secret_in_a_callbacks_error_is_masked_in_what_went_wrong(running: Rig
     merchant = Merchant(running)
     callback = merchant.callback().partition("&code=")[0]
     merchant.browser.get(f"{callback}&error={SECRET[:60]}", allow_redirects=False, timeout=10)
-    recording = recordings(merchant)[0]
-    assert recording["problem"] == "AuthorizationErrorResponse: authorization error: …"
+    assert recordings(merchant)[0]["problem"].startswith("AuthorizationErrorResponse: ")
     assert SECRET[:20] not in shown(merchant)
 
 
