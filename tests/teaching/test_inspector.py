@@ -23,7 +23,7 @@ def running(redis_url: str) -> Iterator[Rig]:
         yield app
 
 
-def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> None:
+def test_a_sign_in_is_recorded_from_the_start_to_the_new_session(person: Person) -> None:
     person.sign_in()
     (recording,) = recordings(person)
     assert steps(recording) == ["login", "authorize", "callback", "authorization_code"]
@@ -52,7 +52,7 @@ def test_a_sign_in_is_told_from_the_start_to_the_new_session(person: Person) -> 
     assert callback["fields"]["code"] == exchange["fields"]["code"]
 
 
-def test_where_a_sign_in_leads_to_is_told_whole(person: Person) -> None:
+def test_the_page_that_a_sign_in_leads_to_is_shown_whole(person: Person) -> None:
     person.sign_in("/customers%3Fpage%3D2%26from%3Da%2Bb")
     login = recordings(person)[0]["exchanges"][0]
     assert login["fields"] == {"next": "/customers?page=2&from=a+b"}
@@ -73,7 +73,7 @@ def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(person: Per
     assert page.count(">yes<") == 2
 
 
-def test_a_refresh_that_happens_by_itself_is_told_with_the_page(person: Person) -> None:
+def test_an_automatic_refresh_is_recorded_with_its_page(person: Person) -> None:
     person.sign_in()
     person.stack.clock.advance(3600)
     person.get("/customers")
@@ -100,7 +100,7 @@ def test_a_failed_sign_in_can_be_looked_at_without_a_session(
     assert person.get("/inspector").status_code == 302
 
 
-def test_a_refused_password_is_told_without_the_password(person: Person) -> None:
+def test_a_wrong_password_is_recorded_without_the_password(person: Person) -> None:
     """G6"""
     fields = {"username": "somebody-else", "password": "wrong-pw-canary"}
     person.press("/login/password", "/login/password", **fields)
@@ -109,7 +109,7 @@ def test_a_refused_password_is_told_without_the_password(person: Person) -> None
     assert not any(value in page.text for value in fields.values())
 
 
-def test_a_stranger_is_asked_to_sign_in_and_comes_back(person: Person) -> None:
+def test_a_visitor_who_is_not_signed_in_is_led_to_the_sign_in_and_back(person: Person) -> None:
     answer = person.get("/inspector")
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/login?next=/inspector"
@@ -201,7 +201,7 @@ def test_signing_out_removes_it(person: Person) -> None:
         assert client.keys("omnifund:{*") == []
 
 
-def test_an_error_page_leads_to_its_conversation_and_to_none_where_nothing_was_steps(
+def test_an_error_page_links_to_its_recording_if_there_is_one(
     person: Person,
 ) -> None:
     person.sign_in()
