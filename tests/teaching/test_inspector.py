@@ -25,7 +25,7 @@ def running(redis_url: str) -> Iterator[Rig]:
         yield app
 
 
-def test_a_sign_in_is_told_from_the_start_to_the_new_session(merchant: Merchant) -> None:
+def test_a_sign_in_is_recorded_from_the_start_to_the_new_session(merchant: Merchant) -> None:
     merchant.sign_in()
     (recording,) = recordings(merchant)
     assert steps(recording) == ["login", "authorize", "callback", "authorization_code"]
@@ -54,7 +54,7 @@ def test_a_sign_in_is_told_from_the_start_to_the_new_session(merchant: Merchant)
     assert callback["fields"]["code"] == exchange["fields"]["code"]
 
 
-def test_where_a_sign_in_leads_to_is_told_whole(merchant: Merchant) -> None:
+def test_the_page_that_a_sign_in_leads_to_is_shown_whole(merchant: Merchant) -> None:
     merchant.sign_in("/customers%3Fpage%3D2%26from%3Da%2Bb")
     login = recordings(merchant)[0]["exchanges"][0]
     assert login["fields"] == {"next": "/customers?page=2&from=a+b"}
@@ -75,7 +75,7 @@ def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(merchant: M
     assert page.count(">yes<") == 2
 
 
-def test_a_refresh_that_happens_by_itself_is_told_with_the_page(merchant: Merchant) -> None:
+def test_an_automatic_refresh_is_recorded_with_its_page(merchant: Merchant) -> None:
     merchant.sign_in()
     merchant.at.clock.advance(3600)
     merchant.get("/customers")
@@ -102,7 +102,7 @@ def test_a_failed_sign_in_can_be_looked_at_without_a_session(
     assert merchant.get("/inspector").status_code == 302
 
 
-def test_a_refused_password_is_told_without_the_password(merchant: Merchant) -> None:
+def test_a_wrong_password_is_recorded_without_the_password(merchant: Merchant) -> None:
     """G6"""
     fields = {"username": "somebody-else", "password": "wrong-pw-canary"}
     merchant.press("/login/password", "/login/password", **fields)
@@ -111,7 +111,7 @@ def test_a_refused_password_is_told_without_the_password(merchant: Merchant) -> 
     assert not any(value in page.text for value in fields.values())
 
 
-def test_a_stranger_is_asked_to_sign_in_and_comes_back(merchant: Merchant) -> None:
+def test_a_visitor_who_is_not_signed_in_is_led_to_the_sign_in_and_back(merchant: Merchant) -> None:
     answer = merchant.get("/inspector")
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/login?next=/inspector"
@@ -203,7 +203,7 @@ def test_signing_out_removes_it(merchant: Merchant) -> None:
         assert client.keys("omnifund:{*") == []
 
 
-def test_an_error_page_leads_to_its_conversation_and_to_none_where_nothing_was_steps(
+def test_an_error_page_links_to_its_recording_if_there_is_one(
     merchant: Merchant,
 ) -> None:
     merchant.sign_in()
