@@ -96,7 +96,7 @@ def test_the_app_never_waits_by_sleeping_but_where_the_pause_is_a_parameter() ->
     assert users_of("time.sleep") <= {
         "omnifund/access.py",
         "omnifund/attempts.py",
-        "local_omnifund/misbehaviour.py",
+        "local_omnifund/misbehavior.py",
     }
 
 
