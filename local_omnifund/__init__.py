@@ -1,7 +1,7 @@
-"""Local OmniFund: OmniFund for a laptop.
+"""Local OmniFund: an emulator of OmniFund for development and tests.
 
-A second, separate application that stands in for OmniFund while developing and in tests. It
-answers as OmniFund does and is strict where OmniFund is lax, so that what works here works there.
+A separate application that sends OmniFund's responses, and is strict where OmniFund is lax, so that
+an integration that works here also works there (docs/local-omnifund.md).
 
 Start it with `gunicorn "local_omnifund:create_app()"` or `python -m local_omnifund`.
 """
@@ -30,10 +30,10 @@ MAX_REQUEST_BYTES = 64 * 1024
 def create_app(
     settings: Settings | None = None, *, clock: Callable[[], float] = time.time
 ) -> Flask:
-    """Make the application.
+    """Create the application.
 
-    `settings` come from the environment when not given; `clock` returns Unix seconds and decides
-    when codes and tokens expire. Raises `SettingsError` when a setting is missing or wrong.
+    `settings`: by default those of the environment. `clock` returns Unix seconds; codes and tokens
+    expire by it. Raise `SettingsError` if a setting is missing or invalid.
     """
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
@@ -68,7 +68,7 @@ def create_app(
 
 
 def _init_templates(app: Flask, settings: Settings) -> None:
-    # Browsers ask for it wherever a page names no icon of its own, as JSON does not.
+    # Browsers request it for responses that name no icon, such as JSON.
     app.add_url_rule("/favicon.ico", "static", defaults={"filename": "favicon.ico"})
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.globals["csrf_token"] = sessions.csrf_token
@@ -85,5 +85,5 @@ def _prepare_demo_client(app: Flask, clients: Clients) -> None:
     try:
         clients.ensure_demo_client()
     except RedisError:
-        # It is made on its first use as well, so a Redis that comes up later is early enough.
+        # The client is also created on its first use, so Redis may start later.
         app.logger.warning("Redis does not respond yet; the demo client is created on first use.")

@@ -13,14 +13,14 @@ log = logging.getLogger("local_omnifund")
 
 
 class QuietRequestHandler(WSGIRequestHandler):
-    """Logs no requests: a query may hold a code, a token or a client secret."""
+    """Logs no requests: a query may contain a code, a token, or a client secret."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
 
 def main() -> None:
-    """Serve until interrupted; exit with one line when it cannot start."""
+    """Serve until interrupted; exit with one line if it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         settings = Settings.from_environment()
@@ -32,7 +32,7 @@ def main() -> None:
             "127.0.0.1", settings.port, app, threaded=True, request_handler=QuietRequestHandler
         )
     except SystemExit:
-        # werkzeug has explained the port in its own words; this names the variable as well.
+        # Werkzeug has printed a line about the port; this one names the variable.
         sys.exit(f"Port {settings.port} is in use. Set LOCAL_OMNIFUND_PORT to another port.")
     log.info(
         "Local OmniFund listens on http://localhost:%s. The demo merchant is %r.",

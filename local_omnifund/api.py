@@ -15,7 +15,7 @@ from werkzeug.exceptions import Forbidden, HTTPException
 from local_omnifund.context import services
 from local_omnifund.data import Book, Record
 from local_omnifund.faults import ALL, AT_API, Fault, grant_scope
-from local_omnifund.misbehaviour import instead_of_data
+from local_omnifund.misbehavior import instead_of_data
 from local_omnifund.models import Token
 from local_omnifund.oauth import JSON_HEADERS, OmniFundError
 
@@ -30,18 +30,18 @@ blueprint = Blueprint("api", __name__, url_prefix="/api")
 
 
 class BearerToken(BearerTokenValidator):
-    """Says what OmniFund says about an access token that does not work."""
+    """OmniFund's errors for an access token that is unknown, expired, or of an unknown client."""
 
     def authenticate_token(self, token_string: str) -> Token | None:
         return services().store.find_access_token(token_string)
 
     def validate_token(self, token: Token | None, scopes: object, request: object) -> None:
-        # A deactivated client takes its tokens with it.
+        # The tokens of a deactivated client are rejected too.
         if token is None or services().clients.find_active(token.client_id) is None:
             raise OmniFundError("invalid_grant", INVALID_TOKEN)
         if services().store.now() > token.expires_at:
             raise OmniFundError("invalid_grant", EXPIRED_TOKEN)
-        fault = services().faults.strike(AT_API, [ALL, *token.scopes, grant_scope(token.grant)])
+        fault = services().faults.take(AT_API, [ALL, *token.scopes, grant_scope(token.grant)])
         if fault is not None:
             _misbehave(fault, token)
 
@@ -56,7 +56,7 @@ def _misbehave(fault: Fault, token: Token) -> None:
 
 
 class BearerProtector(ResourceProtector):
-    """Takes a token from exactly one place: `Authorization: Bearer …` or `?access_token=…`."""
+    """Reads a token from exactly one place: `Authorization: Bearer …` or `?access_token=…`."""
 
     def parse_request_authorization(self, _: object) -> tuple[BearerTokenValidator, str]:
         # "Bearer" is case-sensitive on OmniFund, although its token type is "bearer".
@@ -74,7 +74,7 @@ class BearerProtector(ResourceProtector):
         return self.get_token_validator("bearer"), tokens[0]
 
     def raise_error_response(self, error: OmniFundError) -> None:
-        """Answer 401 (400 for two tokens), with the same words in the header and the body."""
+        """Respond with 401 (400 for two tokens) and the same texts in the header and the body."""
         body = json.dumps(
             {"error": error.error, "error_description": error.description}, separators=(",", ":")
         )
@@ -128,7 +128,7 @@ def transactions_pending() -> Response:
 
 
 def json_ld(body: Record, status: int = 200) -> Response:
-    """A JSON-LD answer."""
+    """A JSON-LD response."""
     return Response(
         json.dumps(body, separators=(",", ":")),
         status,
@@ -192,7 +192,7 @@ def _view(page: int, last: int) -> Record:
 
 
 def _page_link(page: int) -> str:
-    """This request's own path and filters with another page. Never with a token in it."""
+    """This request's path and filters with another page, without an access token."""
     filters = [
         (name, value)
         for name, value in request.args.items(multi=True)

@@ -58,7 +58,7 @@ def authorize() -> Response | str:
     oauth_request.scopes = scopes_of_request(parameters.get("state"))
     # The buttons are not fields of the form, and only the presence of "accepted" counts.
     allowed = "accepted" in request.form
-    if allowed and services().faults.strike(AT_CONSENT, oauth_request.scopes):
+    if allowed and services().faults.take(AT_CONSENT, oauth_request.scopes):
         allowed = False
     response = services().server.decide(oauth_request, merchant if allowed else None)
     remember_callback(response, client, parameters["redirect_uri"])
@@ -129,7 +129,7 @@ def _consent_page(client: Client, merchant: Merchant, parameters: Mapping[str, s
             if name in parameters or not name.startswith("code_")
         },
         query=_query(parameters),
-        faults=services().faults.waiting(scopes_of_request(parameters.get("state"))),
+        faults=services().faults.enabled_in(scopes_of_request(parameters.get("state"))),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a request handler of Local OmniFund works with, made once by `create_app`."""
+"""The services of request handlers, created once by `create_app`."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -18,7 +18,7 @@ EXTENSION = "local_omnifund"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of the application. They share the clock and the Redis connection pool."""
+    """Parts of the application that share the clock and the Redis connection pool."""
 
     settings: Settings
     store: Store

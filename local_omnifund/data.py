@@ -1,7 +1,7 @@
-"""Made-up customers and transactions, the same at every start.
+"""Fictional customers and transactions, the same at every start.
 
-Everything follows from a fixed seed and the merchant's username. Only the dates move: they are
-counted from the day of the clock, so that the demo always looks current.
+They are generated from a fixed seed and the merchant's username. Only the dates change: they are
+relative to the clock's day, so that the demo always looks current.
 """
 
 import random
@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 SEED = 20_240_229
-# How many customers, processed and scheduled transactions a merchant has.
+# Numbers of customers, processed transactions, and scheduled transactions.
 USUAL = (60, 500, 40)
 SIZES = {"newcomer": (0, 0, 0), "busy": (60, 10_000, 40)}
 DAY = 24 * 3600
@@ -187,7 +187,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """One merchant's records, in the form in which the REST API sends them. Newest first."""
+    """One merchant's records in the REST API's form, newest first."""
 
     customers: tuple[Record, ...]
     processed: tuple[Record, ...]
@@ -201,21 +201,21 @@ def bank(account: Record) -> str:
 
 
 class Books:
-    """Every merchant's records, with dates counted from the clock's day."""
+    """Every merchant's records, with dates relative to the clock's day."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def of(self, username: str) -> Book:
-        """The records of this merchant as they stand today (UTC)."""
+        """The records of this merchant today (UTC)."""
         return _book(username, int(self._clock()) // DAY * DAY)
 
 
 @lru_cache(maxsize=16)
 def _book(username: str, today: int) -> Book:
     """The records for one day; `today` is its midnight in Unix seconds."""
-    # Not for secrets: a generator that gives the same values for the same seed is the point.
-    rng = random.Random(f"{SEED}:{username}")  # noqa: S311 - made-up data from a fixed seed
+    # The same seed must give the same values.
+    rng = random.Random(f"{SEED}:{username}")  # noqa: S311 - fictional data from a fixed seed
     customer_count, processed_count, pending_count = SIZES.get(username, USUAL)
     customers = _customers(rng, customer_count)
     processed = _processed(rng, username, customers, today, processed_count)

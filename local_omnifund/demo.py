@@ -1,4 +1,4 @@
-"""The demo client: there from the start, and back again after Redis was emptied."""
+"""The demo client: created at the start, and again after Redis was emptied."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ DEMO_CLIENT_NAME = "OmniFund Reference Integration"
 
 
 class Clients:
-    """Finds OAuth clients. The demo client is made when it is missing.
+    """Finds OAuth clients, and creates the demo client if it is missing.
 
-    Making it is idempotent, so several workers may do it at once. What a merchant changed in the
-    portal stays, apart from the redirect URIs that the demo needs.
+    Creating it is idempotent, so several workers may do it simultaneously. It keeps the changes
+    that a merchant made in the portal, and adds the redirect URIs that the demo needs.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -22,7 +22,7 @@ class Clients:
         self._settings = settings
 
     def find(self, client_id: str) -> Client | None:
-        """The client with this id, active or not."""
+        """The client with this ID, active or not."""
         client = self._store.find_client(client_id)
         if client is None and client_id == self._settings.client_id:
             self.ensure_demo_client()
@@ -30,7 +30,7 @@ class Clients:
         return client
 
     def find_active(self, client_id: str) -> Client | None:
-        """The client with this id; a deactivated client is as unknown as one that never was."""
+        """The client with this ID, unless it is deactivated."""
         client = self.find(client_id)
         return client if client is not None and client.active else None
 
@@ -41,7 +41,7 @@ class Clients:
         return self._store.clients_of(username)
 
     def ensure_demo_client(self) -> None:
-        """Create the demo client, or bring the one that exists in line with the settings."""
+        """Create the demo client, or update the existing one to match the settings."""
         wanted = self._settings.demo_redirect_uris
         existing = self._store.find_client(self._settings.client_id)
         if existing is None:

@@ -31,8 +31,8 @@ SENTENCES = {
     503: "Local OmniFund can't reach its Redis server right now. Try again in a few seconds.",
 }
 
-# No form-action: browsers apply it to the redirects that follow a form too, and the consent form
-# must be able to lead to any client's redirect URI.
+# No form-action: browsers apply it to redirects after a form too, and the consent form leads to the
+# redirect URI of any client.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
@@ -46,7 +46,7 @@ SECURITY_HEADERS = {
 
 
 def init_app(app: Flask) -> None:
-    """Register the error handlers, the security headers and the health checks."""
+    """Register the error handlers, the security headers, and the health checks."""
     app.register_error_handler(RedirectUriMismatch, redirect_uri_mismatch)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(RedisError, _redis_error)
@@ -68,7 +68,7 @@ def healthz() -> dict[str, str]:
 
 
 def readyz() -> tuple[dict[str, str], int]:
-    """200 when Redis answers, otherwise 503."""
+    """200 if Redis responds, otherwise 503."""
     try:
         services().store.ping()
     except RedisError:
@@ -77,14 +77,14 @@ def readyz() -> tuple[dict[str, str], int]:
 
 
 def _http_error(error: HTTPException) -> BaseResponse | tuple[str, int, dict[str, str]]:
-    """A page, or Hydra's form of an error under /api."""
+    """An error page, or under /api an error in Hydra's form."""
     if error.response is not None:
         return cast("BaseResponse", error.response)
     if isinstance(error, BadHost):
-        # Without a host there are no addresses, and without addresses no page with links.
+        # Pages have links, which cannot be built without a valid host.
         return Response(f"{SENTENCES[400]}\n", 400, mimetype="text/plain")
     if isinstance(error, MethodNotAllowed):
-        # OmniFund names GET and POST only; HEAD rides on GET.
+        # OmniFund names GET and POST only.
         allowed = set(error.valid_methods or ()) & {"GET", "POST"}
         error.valid_methods = sorted(allowed)
     if error.code is not None and error.code < 400:
@@ -98,7 +98,7 @@ def _http_error(error: HTTPException) -> BaseResponse | tuple[str, int, dict[str
 
 
 def _page(error: HTTPException) -> str:
-    # A description of our own is a sentence for people; werkzeug's standard ones are not.
+    # A description of this application is a sentence for a page; Werkzeug's standard ones are not.
     standard = type(error).description
     sentence = error.description if error.description != standard else None
     return render_template(

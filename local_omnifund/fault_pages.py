@@ -28,7 +28,7 @@ from local_omnifund.faults import (
     ALL,
     LIFE_SECONDS,
     UNTIL_CLEARED,
-    Armed,
+    Enabled,
     Fault,
     browser_scope,
     grant_scope,
@@ -40,7 +40,7 @@ from local_omnifund.token import authorization_of
 
 COOKIE = "local_omnifund_browser"
 CALLBACK_COOKIE = "local_omnifund_callback"
-# Browsers ignore a longer cookie, and servers refuse a request whose cookies are much longer.
+# Browsers ignore a longer cookie, and servers reject a request whose cookies are much longer.
 MAX_CALLBACK_LENGTH = 2000
 MAX_TIMES = 1000
 
@@ -139,7 +139,7 @@ def list_faults() -> Response:
             {"id": fault.id, "where": fault.where, "description": fault.description}
             for fault in Fault
         ],
-        armed=[_as_json(armed) for armed in services().faults.armed()],
+        armed=[_as_json(enabled) for enabled in services().faults.enabled()],
     )
 
 
@@ -148,14 +148,14 @@ def enable() -> tuple[Response, int]:
     """Enable the fault `id` in a `scope` (default `all`), `times` times (default 1; 0: always)."""
     fields = _fields()
     if "id" not in fields:
-        _refuse("Name the fault in a form or a JSON object: id=token_500.")
+        _reject("Name the fault in a form or a JSON object: id=token_500.")
     fault = _fault(fields["id"])
     times = _times(fields.get("times", "1"))
     if fault is None or times is None:
-        _refuse("The id is not in /faults.json, or times is not a number from 0 to 1000.")
+        _reject("The id is not in /faults.json, or times is not a number from 0 to 1000.")
     scope = _scope(fields.get("scope", ALL), fields.get("state"))
-    services().faults.arm(fault, scope, times)
-    return jsonify(_as_json(Armed(fault, scope.partition(":")[0], times))), 201
+    services().faults.enable(fault, scope, times)
+    return jsonify(_as_json(Enabled(fault, scope.partition(":")[0], times))), 201
 
 
 @blueprint.delete("/faults")
@@ -197,14 +197,14 @@ def _scope(name: object, state: object) -> str:
         bearer = authorization.token if authorization and authorization.type == "bearer" else None
         token = services().store.find_access_token(bearer) if bearer else None
         if token is None:
-            _refuse("The scope bearer needs a known access token.", 401)
+            _reject("The scope bearer needs a known access token.", 401)
         return grant_scope(token.grant)
-    return _refuse(
+    return _reject(
         "The scope must be all, browser (with its cookie), state (with state), or bearer."
     )
 
 
-def _refuse(problem: str, status: int = 400) -> NoReturn:
+def _reject(problem: str, status: int = 400) -> NoReturn:
     abort(make_response(jsonify(error=problem), status))
 
 
@@ -219,9 +219,9 @@ def _times(value: object) -> int | None:
     return int(text) or UNTIL_CLEARED
 
 
-def _as_json(armed: Armed) -> dict[str, str | int]:
-    times = 0 if armed.times == UNTIL_CLEARED else armed.times
-    return {"id": armed.fault.id, "scope": armed.scope, "times": times}
+def _as_json(enabled: Enabled) -> dict[str, str | int]:
+    times = 0 if enabled.times == UNTIL_CLEARED else enabled.times
+    return {"id": enabled.fault.id, "scope": enabled.scope, "times": times}
 
 
 # --- for people --------------------------------------------------------------------------------
@@ -230,14 +230,14 @@ def _as_json(armed: Armed) -> dict[str, str | int]:
 @blueprint.get("/faults")
 def page() -> Response:
     """Every fault with its switches."""
-    armed = services().faults.armed()
+    enabled = services().faults.enabled()
     response = Response(
         render_template(
             "faults.html",
             merchant=sessions.signed_in_merchant(),
             faults=list(Fault),
-            armed=armed,
-            armed_faults={each.fault for each in armed},
+            enabled=enabled,
+            enabled_faults={each.fault for each in enabled},
         )
     )
     if not _browser():
@@ -263,9 +263,9 @@ def switch() -> BaseResponse:
     if fault is None:
         abort(400, "No fault has this ID.")
     if button == "once" and (browser := _browser()):
-        services().faults.arm(fault, browser_scope(browser), 1)
+        services().faults.enable(fault, browser_scope(browser), 1)
     elif button == "always":
-        services().faults.arm(fault, ALL, UNTIL_CLEARED)
+        services().faults.enable(fault, ALL, UNTIL_CLEARED)
     elif button == "off":
         services().faults.clear(fault)
     # To the row of the button, so that the page does not jump to its top.

@@ -21,7 +21,7 @@ UNTIL_CLEARED = -1
 ALL = "all"
 
 # One script, so that a fault enabled once affects exactly one of any number of parallel requests.
-STRIKE = """
+TAKE = """
 for _, scope in ipairs(KEYS) do
   for _, fault in ipairs(ARGV) do
     local left = redis.call('HGET', scope, fault)
@@ -76,7 +76,7 @@ AT_REFRESH = tuple(fault for fault in Fault if fault.where in {"refresh", "token
 AT_API = tuple(fault for fault in Fault if fault.where == "api")
 
 
-class Armed(NamedTuple):
+class Enabled(NamedTuple):
     """An enabled fault; `times` is how many times it is left, or -1 until it is cleared."""
 
     fault: Fault
@@ -105,25 +105,25 @@ class Faults:
     def __init__(self, redis: "Redis", *, on: bool) -> None:
         self.on = on
         self._redis = redis
-        self._strike = redis.register_script(STRIKE)
+        self._take = redis.register_script(TAKE)
 
-    def arm(self, fault: Fault, scope: str, times: int) -> None:
+    def enable(self, fault: Fault, scope: str, times: int) -> None:
         """Enable `fault` for `times` requests in `scope` within the next ten minutes."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(PREFIX + scope, fault.id, times)
             pipe.expire(PREFIX + scope, LIFE_SECONDS)
             pipe.execute()
 
-    def strike(self, faults: Sequence[Fault], scopes: Sequence[str]) -> Fault | None:
+    def take(self, faults: Sequence[Fault], scopes: Sequence[str]) -> Fault | None:
         """Return the first of `faults` that is enabled in one of `scopes`, and count it down."""
         if not self.on:
             return None
-        struck = self._strike(
+        taken = self._take(
             keys=[PREFIX + scope for scope in scopes], args=[fault.id for fault in faults]
         )
-        return Fault[struck.upper()] if struck else None
+        return Fault[taken.upper()] if taken else None
 
-    def waiting(self, scopes: Iterable[str]) -> list[Fault]:
+    def enabled_in(self, scopes: Iterable[str]) -> list[Fault]:
         """The faults that are enabled in one of `scopes`."""
         if not self.on:
             return []
@@ -133,13 +133,13 @@ class Faults:
             found = {name for names in pipe.execute() for name in names}
         return [fault for fault in Fault if fault.id in found]
 
-    def armed(self) -> list[Armed]:
+    def enabled(self) -> list[Enabled]:
         """Every enabled fault, in the order of `Fault`."""
         found = []
         for key in self._keys():
             left = cast("dict[str, str]", self._redis.hgetall(key))
             scope = key.removeprefix(PREFIX).partition(":")[0]
-            found += [Armed(Fault[name.upper()], scope, int(left[name])) for name in left]
+            found += [Enabled(Fault[name.upper()], scope, int(left[name])) for name in left]
         order = list(Fault)
         return sorted(found, key=lambda each: (order.index(each.fault), each.scope))
 

@@ -1,4 +1,4 @@
-"""The merchants who can sign in: each stands for a situation. They share one published password."""
+"""The merchants who can sign in, each in a different situation, all with one published password."""
 
 import hmac
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from local_omnifund.models import digest
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """A user of the portal. `username` is what is typed at the login page."""
+    """A user of the portal, and the business that it belongs to."""
 
     username: str
     full_name: str
@@ -29,7 +29,7 @@ MERCHANTS = (
 
 
 class Merchants:
-    """Looks merchants up and checks their password."""
+    """Finds merchants and checks their password."""
 
     def __init__(self, password: str) -> None:
         self._password_digest = digest(password)
@@ -40,6 +40,6 @@ class Merchants:
         return self._by_username.get(username) if username else None
 
     def authenticate(self, username: str, password: str) -> Merchant | None:
-        """The merchant when both are right; None for an unknown user or a wrong password."""
+        """The merchant, or None for an unknown user or a wrong password."""
         password_is_right = hmac.compare_digest(self._password_digest, digest(password))
         return self.find(username) if password_is_right else None

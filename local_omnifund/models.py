@@ -1,7 +1,7 @@
-"""What the authorization server remembers: clients, codes and tokens.
+"""Records of the authorization server: clients, codes, and tokens.
 
-The classes implement the interfaces that Authlib's grants ask for. A secret, code or token is
-never a field of theirs: records are found by a hash of it.
+The classes implement the interfaces that Authlib's grants need. Secrets, codes, and tokens are not
+fields: a record is found by the hash of one.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ STANDARD_GRANT_TYPES = ("authorization_code", "password", "refresh_token")
 
 
 def digest(secret: str) -> str:
-    """The SHA-256 of a secret as hex. Enough for values that are random themselves."""
+    """The SHA-256 of a secret as hex, which is enough for a random value."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -35,15 +35,15 @@ class Client(ClientMixin):
         return self.client_id
 
     def get_default_redirect_uri(self) -> None:
-        """None: this server always wants the redirect URI in the request."""
+        """None: the redirect URI is required in every request."""
         return
 
     def get_allowed_scope(self, scope: str | None) -> str:
-        """Empty: no scope is configured here, so none can be granted."""
+        """Empty: no scope is configured, so none can be granted."""
         return ""
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        """Exact string comparison (RFC 9700 §2.1), where OmniFund compares prefixes."""
+        """Exact string comparison (RFC 9700 §2.1); OmniFund compares prefixes."""
         return redirect_uri in self.redirect_uris
 
     def check_client_secret(self, client_secret: str) -> bool:
@@ -58,10 +58,10 @@ class Client(ClientMixin):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationCode(AuthorizationCodeMixin):
-    """An authorization code. `key` is where it is stored; `expires_at` is in Unix seconds.
+    """An authorization code. `key` is its key in Redis; `expires_at` is in Unix seconds.
 
-    `grant` is shared by the code and every token that descends from it; `scopes` are those in which
-    faults may be armed for them.
+    `grant` is the same for the code and all tokens of one consent; `scopes` are the scopes of
+    faults that apply to them.
     """
 
     key: str
@@ -83,7 +83,7 @@ class AuthorizationCode(AuthorizationCodeMixin):
 
 @dataclass(frozen=True, slots=True)
 class Token(TokenMixin):
-    """An access token or a refresh token. `expires_at` is in Unix seconds; the rest as above."""
+    """An access token or a refresh token. The fields are those of `AuthorizationCode`."""
 
     key: str
     client_id: str

@@ -1,8 +1,8 @@
-"""The OAuth 2.0 authorization server: Authlib's grants, answering as OmniFund does.
+"""The OAuth 2.0 authorization server: Authlib's grants with OmniFund's responses.
 
-Authlib keeps the structure (which grant takes the request, client and redirect URI checks, PKCE,
-the order of validate, issue, answer). Overridden is what OmniFund answers differently: the order
-of the checks, the error codes and texts, always status 400, and the form of the answers.
+Authlib provides the structure: the choice of the grant, the checks of client and redirect URI,
+PKCE, and the steps of each grant. The subclasses here change what OmniFund does differently: the
+order of the checks, the error codes and texts, status 400 for every error, and the responses.
 """
 
 import base64
@@ -29,7 +29,7 @@ from flask import Response
 from local_omnifund.demo import Clients
 from local_omnifund.faults import ALL, AT_CODE, AT_PASSWORD, AT_REFRESH, Fault, Faults, grant_scope
 from local_omnifund.merchants import Merchant, Merchants
-from local_omnifund.misbehaviour import instead_of_tokens, spoiled
+from local_omnifund.misbehavior import instead_of_tokens, with_fault
 from local_omnifund.models import AuthorizationCode, Client, Token
 from local_omnifund.redirect_uris import with_query
 from local_omnifund.store import ACCESS_TOKEN_SECONDS, IssuedTokens, Store
@@ -52,8 +52,8 @@ INVALID_CLIENT = "The client credentials are invalid"
 INVALID_REFRESH_TOKEN = "Invalid refresh token"
 REDIRECT_URI_MISMATCH = "The redirect URI is missing or do not match"
 
-# The faults that are refusals, in the words of the refusals that they stand for.
-REFUSALS = {
+# Faults that are error responses, in the words of the real ones.
+ERRORS = {
     Fault.CODE_EXPIRED: ("invalid_grant", EXPIRED_CODE),
     Fault.CODE_USED: ("invalid_grant", ALREADY_USED_CODE),
     Fault.REDIRECT_URI_MISMATCH: ("redirect_uri_mismatch", REDIRECT_URI_MISMATCH),
@@ -63,10 +63,10 @@ REFUSALS = {
 
 
 class OmniFundError(OAuth2Error):
-    """An error with OmniFund's own code and text; sent to `redirect_uri` when there is one.
+    """An error with OmniFund's own code and text; sent to `redirect_uri` if it is given.
 
-    Authlib refuses texts with double quotes (RFC 6749 does not allow them), OmniFund sends some.
-    So the text is set after Authlib's check.
+    Authlib rejects texts with double quotes, which RFC 6749 §5.2 does not allow. OmniFund sends
+    some, so the text is set after Authlib's check.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class OmniFundRequest(OAuth2Request):
         parameters: Mapping[str, str],
         basic_credentials: tuple[str, str] | None = None,
     ) -> None:
-        # Authlib refuses plain http for every host but loopback. This server also runs under
-        # container names, so the address it was reached by is not put to that test.
+        # Authlib rejects plain http for every host but loopback. This server also runs under
+        # container names, so Authlib does not get the URL of the request.
         super().__init__(method, "https://local-omnifund/")
         self.payload = BasicOAuth2Payload(dict(parameters))
         self.basic_credentials = basic_credentials
@@ -99,12 +99,12 @@ class OmniFundRequest(OAuth2Request):
         return parameters
 
     def parameter(self, name: str) -> str | None:
-        """The parameter, or None when it is missing or empty: OmniFund does not tell them apart."""
+        """The parameter, or None if it is missing or empty: OmniFund treats both the same."""
         return self.form.get(name) or None
 
 
 class OmniFundServer(AuthorizationServer):
-    """Authorize and token endpoint. Knows no page; `authorize.py` and `token.py` call it."""
+    """The authorization and token endpoints without pages, for `authorize.py` and `token.py`."""
 
     def __init__(
         self, store: Store, clients: Clients, merchants: Merchants, faults: Faults, *, pace: float
@@ -120,9 +120,9 @@ class OmniFundServer(AuthorizationServer):
         self.register_grant(RefreshTokenGrant)
 
     def decide(self, request: OmniFundRequest, merchant: Merchant | None) -> Response:
-        """Answer a submitted consent form: Allow when there is a merchant, otherwise Deny.
+        """Respond to a submitted consent form: Allow if there is a merchant, otherwise Deny.
 
-        The caller has made sure that the client exists and that the redirect URI is its own.
+        The caller has checked that the client exists and that the redirect URI is registered.
         """
         try:
             grant = self.get_authorization_grant(request)
@@ -132,7 +132,7 @@ class OmniFundServer(AuthorizationServer):
         return response
 
     def create_token_response(self, request: OmniFundRequest) -> Response:
-        """Answer a token request, checking in OmniFund's order: grant type, client, grant."""
+        """Respond to a token request, checked in OmniFund's order: grant type, client, grant."""
         try:
             if not KNOWN_GRANT_TYPE.fullmatch(request.parameter("grant_type") or ""):
                 raise OmniFundError(
@@ -141,16 +141,16 @@ class OmniFundServer(AuthorizationServer):
             request.client = self.authenticate_client(request)
             grant = self.get_token_grant(request)
             grant.validate_token_request()
-            answer = instead_of_tokens(request.fault, self._pace)
-            if answer is None:
+            response = instead_of_tokens(request.fault, self._pace)
+            if response is None:
                 issued = self.handle_response(*grant.create_token_response())
-                answer = spoiled(request.fault, issued, self._pace)
-            return answer
+                response = with_fault(request.fault, issued, self._pace)
+            return response
         except OAuth2Error as error:
             return self.handle_error_response(request, error)
 
     def create_oauth2_request(self, request: OmniFundRequest) -> OmniFundRequest:
-        """Requests arrive here in Authlib's form already."""
+        """Return the request, which is in Authlib's form already."""
         return request
 
     def authenticate_client(
@@ -159,7 +159,7 @@ class OmniFundServer(AuthorizationServer):
         methods: list[str] | None = None,
         endpoint: str = "token",
     ) -> Client:
-        """HTTP Basic when it names a client, otherwise `client_id` and `client_secret`."""
+        """HTTP Basic if it names a client, otherwise `client_id` and `client_secret`."""
         if request.basic_credentials is not None:
             client_id, client_secret = request.basic_credentials
         else:
@@ -173,7 +173,7 @@ class OmniFundServer(AuthorizationServer):
         return client
 
     def get_authorization_grant(self, request: OmniFundRequest) -> grants.BaseGrant:
-        """Find the grant, or send the client OmniFund's words for a bad response type."""
+        """Find the grant, or raise OmniFund's error for the response type."""
         response_type = request.parameter("response_type")
         redirect_uri = request.payload.redirect_uri
         if response_type is None:
@@ -196,44 +196,44 @@ class OmniFundServer(AuthorizationServer):
             raise OmniFundError("unsupported_grant_type", None) from error
 
     def validate_requested_scope(self, scope: str | None) -> None:
-        """No scope is configured, so every scope that is asked for is refused."""
+        """Reject every requested scope, because none is configured."""
         if scope:
             raise OmniFundError("invalid_scope", "An unsupported scope was requested.")
 
-    def strike(
+    def inject(
         self, request: OmniFundRequest, faults: Sequence[Fault], scopes: Iterable[str] = ()
     ) -> None:
-        """Let a fault that waits for this request strike: refuse it now, or spoil its answer."""
-        request.fault = self.faults.strike(faults, [ALL, *scopes])
-        if request.fault in REFUSALS:
-            raise OmniFundError(*REFUSALS[request.fault])
+        """Inject an enabled fault: raise its error now, or keep it for the response."""
+        request.fault = self.faults.take(faults, [ALL, *scopes])
+        if request.fault in ERRORS:
+            raise OmniFundError(*ERRORS[request.fault])
 
-    def redeem(
+    def issue(
         self,
         request: OmniFundRequest,
         token: Mapping[str, Any],
-        spend: AuthorizationCode | Token | None,
+        consume: AuthorizationCode | Token | None,
     ) -> bool:
-        """Store a new pair of tokens, spending the code or refresh token that paid for it."""
-        return self.store.redeem(
+        """Store a new pair of tokens, and delete the code or refresh token that they replace."""
+        return self.store.issue(
             IssuedTokens(token["access_token"], token["refresh_token"]),
             client_id=request.client.client_id,
             username=request.user.username,
-            spend=spend,
+            consume=consume,
         )
 
     def handle_response(
         self, status: int, payload: str | Mapping[str, Any], headers: list[tuple[str, str]]
     ) -> Response:
-        """Compact JSON, with the keys in the order that they were put in."""
+        """Compact JSON that keeps the order of the keys."""
         if isinstance(payload, str):
             return Response(payload, status, headers)
         body = json.dumps(payload, separators=(",", ":"))
         return Response(body, status, JSON_HEADERS)
 
     def handle_error_response(self, request: OmniFundRequest, error: OAuth2Error) -> Response:
-        """Every error of Authlib's or ours: a redirect when the client may be told, else 400."""
-        log.info("refused: %s: %s", error.error, error.description)
+        """Every error: a redirect if it has a redirect URI, otherwise status 400."""
+        log.info("rejected: %s: %s", error.error, error.description)
         if error.redirect_uri:
             return _error_redirect(request, error)
         body = {"error": error.error, "error_description": error.description or None}
@@ -241,7 +241,7 @@ class OmniFundServer(AuthorizationServer):
 
 
 class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
-    """RFC 6749 §4.1. A code is redeemed once; a failed exchange leaves it as it was."""
+    """RFC 6749 §4.1. A code is exchanged once; a failed exchange does not consume it."""
 
     TOKEN_ENDPOINT_HTTP_METHODS = ("GET", "POST")
     server: OmniFundServer
@@ -257,9 +257,9 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         self.request.user = grant_user
         code = new_token()
         self.save_authorization_code(code, self.request)
-        # OmniFund puts the state first, and sends an empty one back when there was none.
-        answer = [("state", self.request.payload.state or ""), ("code", code)]
-        return 302, "", [("Location", with_query(redirect_uri, answer))]
+        # OmniFund puts the state first, and returns an empty one if there was none.
+        parameters = [("state", self.request.payload.state or ""), ("code", code)]
+        return 302, "", [("Location", with_query(redirect_uri, parameters))]
 
     def save_authorization_code(self, code: str, request: OmniFundRequest) -> None:
         self.server.store.save_code(
@@ -284,7 +284,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         found = self.query_authorization_code(code, self.request.client)
         if found is None:
             raise OmniFundError("invalid_grant", ALREADY_USED_CODE)
-        self.server.strike(self.request, AT_CODE, _scopes(found))
+        self.server.inject(self.request, AT_CODE, _scopes(found))
         if redirect_uri != found.redirect_uri:
             raise OmniFundError("redirect_uri_mismatch", REDIRECT_URI_MISMATCH)
         if self.server.store.now() > found.expires_at:
@@ -300,7 +300,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         code: AuthorizationCode = self.request.authorization_code
         self.request.user = self.authenticate_user(code)
         token = self.generate_token(user=self.request.user)
-        if not self.server.redeem(self.request, token, spend=code):
+        if not self.server.issue(self.request, token, consume=code):
             raise OmniFundError("invalid_grant", ALREADY_USED_CODE)
         return 200, token, JSON_HEADERS
 
@@ -325,7 +325,7 @@ class PasswordGrant(grants.ResourceOwnerPasswordCredentialsGrant):
         self.request.user = self.authenticate_user(username, password)
         if self.request.user is None:
             raise OmniFundError("invalid_grant", "Invalid username and password combination")
-        self.server.strike(self.request, AT_PASSWORD)
+        self.server.inject(self.request, AT_PASSWORD)
         self.validate_requested_scope()
 
     def authenticate_user(self, username: str, password: str) -> Merchant | None:
@@ -334,12 +334,12 @@ class PasswordGrant(grants.ResourceOwnerPasswordCredentialsGrant):
 
     def create_token_response(self) -> tuple[int, dict[str, Any], list[tuple[str, str]]]:
         token = self.generate_token(user=self.request.user)
-        self.server.redeem(self.request, token, spend=None)
+        self.server.issue(self.request, token, consume=None)
         return 200, token, JSON_HEADERS
 
 
 class RefreshTokenGrant(grants.RefreshTokenGrant):
-    """RFC 6749 §6. Both tokens are new; the old access token lives on until it expires."""
+    """RFC 6749 §6. Both tokens are new; the old access token stays valid until it expires."""
 
     TOKEN_ENDPOINT_HTTP_METHODS = ("GET", "POST")
     server: OmniFundServer
@@ -352,7 +352,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
         found = self.authenticate_refresh_token(refresh_token)
         if found is None or not found.check_client(self.request.client):
             raise OmniFundError("invalid_grant", INVALID_REFRESH_TOKEN)
-        self.server.strike(self.request, AT_REFRESH, _scopes(found))
+        self.server.inject(self.request, AT_REFRESH, _scopes(found))
         if self.server.store.now() > found.expires_at:
             raise OmniFundError("invalid_grant", "Refresh token has expired")
         self.validate_requested_scope()
@@ -365,7 +365,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
         old: Token = self.request.refresh_token
         self.request.user = self.authenticate_user(old)
         token = self.generate_token(user=self.request.user)
-        if not self.server.redeem(self.request, token, spend=old):
+        if not self.server.issue(self.request, token, consume=old):
             raise OmniFundError("invalid_grant", INVALID_REFRESH_TOKEN)
         return 200, token, JSON_HEADERS
 
@@ -374,7 +374,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
 
 
 class Pkce(CodeChallenge):
-    """RFC 7636, for clients that send it. OmniFund ignores it; here it is checked, S256 only."""
+    """RFC 7636, for clients that send it, with S256 only. OmniFund ignores it."""
 
     SUPPORTED_CODE_CHALLENGE_METHOD = ("S256",)
 
@@ -389,17 +389,17 @@ class Pkce(CodeChallenge):
         try:
             super().validate_code_verifier(grant, result)
         except InvalidRequestError as error:
-            # A verifier that is missing, malformed or uncalled for does not prove the grant.
+            # RFC 7636 §4.6: a verifier that does not match the challenge is an invalid grant.
             raise InvalidGrantError(error.description) from error
 
 
 def new_token() -> str:
-    """A code or token as OmniFund makes it: 64 hex characters in unpadded base64url, 86 long."""
+    """A code or token in OmniFund's form: 64 hex characters in unpadded base64url, 86 long."""
     return base64.urlsafe_b64encode(secrets.token_hex(32).encode()).rstrip(b"=").decode()
 
 
 def _generate_token(**_: object) -> dict[str, Any]:
-    """The token answer, in the order in which OmniFund sends the keys."""
+    """The token response, with the keys in OmniFund's order."""
     return {
         "access_token": new_token(),
         "expires_in": ACCESS_TOKEN_SECONDS,
@@ -410,14 +410,14 @@ def _generate_token(**_: object) -> dict[str, Any]:
 
 
 def _scopes(record: AuthorizationCode | Token) -> tuple[str, ...]:
-    """Where faults may be armed for a code or token, beside for everybody."""
+    """The scopes of a code or token, beside `all`."""
     return (*record.scopes, grant_scope(record.grant))
 
 
 def _owner(server: OmniFundServer, username: str) -> Merchant:
     merchant = server.merchants.find(username)
     if merchant is None:
-        raise OmniFundError("invalid_grant", "The merchant of this grant does not exist any more")
+        raise OmniFundError("invalid_grant", "The merchant of this grant no longer exists")
     return merchant
 
 
@@ -426,10 +426,10 @@ def _error_redirect(request: OmniFundRequest, error: OAuth2Error) -> Response:
 
     The body repeats the parameters as JSON under text/html, with a null for a missing description.
     """
-    answer = {"error": error.error, "error_description": error.description or None}
+    fields = {"error": error.error, "error_description": error.description or None}
     if state := request.parameter("state"):
-        answer["state"] = state
+        fields["state"] = state
     # Escaped, so that a state can never be markup.
-    body = json.dumps(answer, separators=(",", ":")).replace("<", "\\u003c")
-    parameters = [(name, value) for name, value in answer.items() if value is not None]
+    body = json.dumps(fields, separators=(",", ":")).replace("<", "\\u003c")
+    parameters = [(name, value) for name, value in fields.items() if value is not None]
     return Response(body, 302, [("Location", with_query(error.redirect_uri, parameters))])

@@ -21,16 +21,16 @@ MAX_REDIRECT_URIS = 20
 NEW_CLIENT_NAME = "New OAuth Client"
 
 P = ParamSpec("P")
-Answer = Response | str | tuple[str, int]
+Page = Response | str | tuple[str, int]
 
 blueprint = Blueprint("portal", __name__)
 
 
-def signed_in(view: Callable[Concatenate[Merchant, P], Answer]) -> Callable[P, Answer]:
-    """Hand the signed-in merchant to the view; send others to the login page and back."""
+def signed_in(view: Callable[Concatenate[Merchant, P], Page]) -> Callable[P, Page]:
+    """Pass the signed-in merchant to the view; other visitors go to the login page first."""
 
     @wraps(view)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> Answer:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Page:
         merchant = sessions.signed_in_merchant()
         if merchant is None:
             wanted = current_target() if request.method == "GET" else url_for("portal.home")
@@ -82,7 +82,7 @@ def api_access(merchant: Merchant) -> str:
 @blueprint.post("/profile/api-access")
 @signed_in
 def new_client(merchant: Merchant) -> Response:
-    """New OAuth Client: make one and go to its page, which shows the secret once."""
+    """Create an OAuth client and redirect to its page, which shows the secret once."""
     client, secret = services().store.create_client(merchant.username, NEW_CLIENT_NAME)
     session = sessions.current()
     session.new_client = (client.client_id, secret)
@@ -92,11 +92,11 @@ def new_client(merchant: Merchant) -> Response:
 
 @blueprint.get("/profile/api-access/<client_id>")
 @signed_in
-def client(merchant: Merchant, client_id: str) -> Answer:
+def client(merchant: Merchant, client_id: str) -> Page:
     """One OAuth client, with the form that edits it."""
     found = _own_client(merchant, client_id)
     session = sessions.current()
-    # A HEAD request shows nothing, so it must not use up the one time.
+    # A HEAD request shows nothing, so it must not use up the only display.
     secret = session.take_new_secret(client_id) if request.method == "GET" else None
     page = _client_page(
         merchant,
@@ -113,7 +113,7 @@ def client(merchant: Merchant, client_id: str) -> Answer:
 
 @blueprint.post("/profile/api-access/<client_id>")
 @signed_in
-def edit_client(merchant: Merchant, client_id: str) -> Answer:
+def edit_client(merchant: Merchant, client_id: str) -> Page:
     """Change the Client Name and the Allowed Redirect URIs."""
     found = _own_client(merchant, client_id)
     name = " ".join(request.form.get("name", "").split())
@@ -129,7 +129,7 @@ def edit_client(merchant: Merchant, client_id: str) -> Answer:
 @blueprint.post("/profile/api-access/<client_id>/deactivate")
 @signed_in
 def deactivate_client(merchant: Merchant, client_id: str) -> Response:
-    """From now on the client is refused, and so are the tokens that it holds."""
+    """Deactivate the client: it and its tokens are rejected."""
     services().store.set_client_active(_own_client(merchant, client_id).client_id, active=False)
     return _back_to_client(client_id, "This client is deactivated. It can no longer be used.")
 
@@ -137,7 +137,7 @@ def deactivate_client(merchant: Merchant, client_id: str) -> Response:
 @blueprint.post("/profile/api-access/<client_id>/reactivate")
 @signed_in
 def reactivate_client(merchant: Merchant, client_id: str) -> Response:
-    """The client works again, with the same id and secret."""
+    """Reactivate the client, with the same ID and secret."""
     services().store.set_client_active(_own_client(merchant, client_id).client_id, active=True)
     return _back_to_client(client_id, "This client is active again.")
 

@@ -1,4 +1,4 @@
-"""Allowed Redirect URIs: which ones may be registered, and how parameters are added to one."""
+"""Allowed Redirect URIs: the check before one is registered, and adding parameters to one."""
 
 from collections.abc import Sequence
 from urllib.parse import urlencode, urlsplit
@@ -7,15 +7,15 @@ MAX_LENGTH = 2000
 
 
 def problem_with_redirect_uri(uri: str) -> str | None:
-    """Say in one sentence why `uri` may not be registered, or None when it may be.
+    """Return one sentence about why `uri` may not be registered, or None if it may be.
 
-    RFC 6749 §3.1.2: an absolute URI without a fragment. Only http and https are taken, because
+    RFC 6749 §3.1.2: an absolute URI without a fragment. Only http and https are accepted, because
     a browser must be able to follow the redirect.
     """
     if len(uri) > MAX_LENGTH:
         return f"It is longer than {MAX_LENGTH} characters."
-    # Browsers read a backslash as a slash and drop control characters: both make the URI that is
-    # compared differ from the one that is visited.
+    # Browsers treat a backslash as a slash and remove control characters, so the URI that a browser
+    # visits would differ from the URI that was compared.
     if not uri.isascii() or not uri.isprintable() or " " in uri or "\\" in uri:
         return "It may contain only visible ASCII characters, and no backslash."
     try:
@@ -35,5 +35,5 @@ def problem_with_redirect_uri(uri: str) -> str | None:
 
 
 def with_query(uri: str, parameters: Sequence[tuple[str, str]]) -> str:
-    """Append form-encoded `parameters` to `uri`, keeping the query that it has and their order."""
+    """Append form-encoded `parameters` to `uri` in their order, and keep the query of `uri`."""
     return f"{uri}{'&' if '?' in uri else '?'}{urlencode(parameters)}"

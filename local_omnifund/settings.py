@@ -1,8 +1,8 @@
-"""The settings of Local OmniFund, read from environment variables.
+"""Settings of Local OmniFund, read from environment variables.
 
-This is the only module of the package that looks at the environment. Everything has a default
-but `REDIS_URL`; the demo client and the merchant's password are published constants, because
-this server only ever guards made-up data on a laptop.
+No other module of the package reads the environment. Every setting but `REDIS_URL` has a default.
+The demo client and the merchants' password are published constants, because this server guards
+only fictional data on a developer's computer.
 """
 
 import os
@@ -26,12 +26,12 @@ REDIS_OPTIONS = ("db", "socket_timeout", "socket_connect_timeout", "ssl_ca_certs
 
 
 class SettingsError(RuntimeError):
-    """One message that names every variable with a problem. It never shows a value."""
+    """One message that names every variable with a problem, without values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What Local OmniFund needs to know before it starts. Ports are TCP port numbers."""
+    """Settings of Local OmniFund. Ports are TCP port numbers."""
 
     redis_url: str = field(repr=False)
     port: int = DEFAULT_PORT
@@ -41,14 +41,14 @@ class Settings:
     redirect_uri: str | None = None
     merchant_password: str = field(default=DEMO_MERCHANT_PASSWORD, repr=False)
     faults: bool = True
-    # Stretches or shortens every wait of a fault; tests have no time.
+    # Multiplies every wait of a fault: tests use short ones.
     fault_pace: float = 1.0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings; an empty variable counts as unset.
+        """Read the settings. An empty variable counts as unset.
 
-        Raises `SettingsError` with one line for every problem.
+        Raise `SettingsError` with one line for every problem.
         """
         reader = _Reader(environ)
         settings = cls(
@@ -70,7 +70,7 @@ class Settings:
 
     @property
     def app_url(self) -> str:
-        """The app's home page, as far as its redirect URI tells."""
+        """The app's home page: the root of its redirect URI's host."""
         if self.redirect_uri is None:
             return f"http://localhost:{self.app_port}/"
         return urljoin(self.redirect_uri, "/")
@@ -96,7 +96,7 @@ class Settings:
 
 
 class _Reader:
-    """Reads one variable at a time and remembers what is wrong with it."""
+    """Reads variables one at a time, and collects their problems."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ

@@ -1,15 +1,15 @@
-"""Everything that Local OmniFund keeps in Redis, under one prefix.
+"""The records of Local OmniFund in Redis, under one prefix.
 
-    client:<client id>        hash: an OAuth client
-    clients:<username>        sorted set: the client ids of a merchant, oldest first
-    client-number             counter: the number before the underscore of a client id
+    client:<client ID>        hash: an OAuth client
+    clients:<username>        sorted set: the client IDs of a merchant, oldest first
+    client-number             counter: the number before the underscore of a client ID
     code:<sha256>             an authorization code
     access:<sha256>           an access token
     refresh:<sha256>          a refresh token
     session:<sha256>          a portal session
 
-Codes and tokens expire by the clock that the store is given. Redis forgets them only
-`KEPT_AFTER_EXPIRY` seconds later, so that "has expired" can be told from "never existed".
+Codes and tokens expire by the store's clock. Redis deletes them only `KEPT_AFTER_EXPIRY` seconds
+later, so that an expired record can be told from an unknown one.
 """
 
 import json
@@ -31,9 +31,9 @@ REFRESH_TOKEN_SECONDS = 14 * 24 * 3600
 KEPT_AFTER_EXPIRY = 3600
 SESSION_IDLE_SECONDS = 1800
 
-# One script, so that of any number of parallel redemptions exactly one succeeds, and so that a
-# code is spent if and only if its tokens exist.
-REDEEM = """
+# One script, so that of any number of parallel exchanges exactly one succeeds, and so that a code
+# is consumed if and only if its tokens are stored.
+ISSUE = """
 if KEYS[1] ~= '' and redis.call('DEL', KEYS[1]) == 0 then
   return 0
 end
@@ -42,7 +42,7 @@ redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
 return 1
 """
 
-# OmniFund's ids and secrets come out of a base conversion that loses precision: after the first
+# A base conversion that loses precision makes OmniFund's IDs and secrets: after the first
 # characters only these nine occur.
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TAIL = "048cgkosw"
@@ -50,7 +50,7 @@ _TAIL = "048cgkosw"
 
 @dataclass(frozen=True, slots=True)
 class IssuedTokens:
-    """A fresh pair of tokens, in clear, on its way to the client."""
+    """A new pair of tokens, in clear, for the token response."""
 
     access_token: str
     refresh_token: str
@@ -63,39 +63,39 @@ def connect(redis_url: str) -> "Redis":
         decode_responses=True,
         socket_connect_timeout=1,
         socket_timeout=2,
-        # One retry mends a connection that a restarted Redis closed; more would only delay the
-        # answer that Redis is away.
+        # One retry replaces a connection that a restarted Redis closed. More would only delay the
+        # response that Redis is unavailable.
         retry=Retry(NoBackoff(), 1),
     )
 
 
 def new_oauth_secret() -> str:
-    """A random value in the form of OmniFund's client ids and secrets, over 150 bits strong."""
+    """A random value of over 150 bits in the form of OmniFund's client IDs and secrets."""
     head = "".join(secrets.choice(_BASE36) for _ in range(11))
     return head + "".join(secrets.choice(_TAIL) for _ in range(39))
 
 
 class Store:
-    """Reads and writes of Local OmniFund's state. Any Redis failure surfaces as `RedisError`."""
+    """Reads and writes Local OmniFund's records. Any Redis failure surfaces as `RedisError`."""
 
     def __init__(self, redis: "Redis", clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
-        self._redeem = redis.register_script(REDEEM)
+        self._issue = redis.register_script(ISSUE)
 
     def now(self) -> int:
         """The current time in whole Unix seconds."""
         return int(self._clock())
 
     def ping(self) -> None:
-        """Raise `RedisError` unless Redis answers."""
+        """Raise `RedisError` unless Redis responds."""
         self._redis.ping()
 
     # --- OAuth clients -------------------------------------------------------------------
 
     def find_client(self, client_id: str) -> Client | None:
-        """The client with this id, active or not."""
-        # Ids are stored as they are, so whatever cannot be one must not become part of a key.
+        """The client with this ID, active or not."""
+        # IDs are parts of keys, so a string that cannot be an ID is not looked up.
         if not client_id.isascii() or not client_id.isprintable() or len(client_id) > 200:
             return None
         fields = cast("dict[str, str]", self._redis.hgetall(f"{PREFIX}client:{client_id}"))
@@ -108,7 +108,7 @@ class Store:
         return [client for client in found if client is not None]
 
     def create_client(self, owner: str, name: str) -> tuple[Client, str]:
-        """Make a new client without redirect URIs; returns it and its secret, in clear."""
+        """Create a client without redirect URIs; return it and its secret, in clear."""
         # Number 1 is the demo client's, so the counter starts behind it.
         number = self._redis.incr(f"{PREFIX}client-number") + 1
         secret = new_oauth_secret()
@@ -130,7 +130,7 @@ class Store:
             pipe.execute()
 
     def edit_client(self, client_id: str, name: str, redirect_uris: tuple[str, ...]) -> None:
-        """Change the Client Name and the Allowed Redirect URIs, nothing else."""
+        """Change the Client Name and the Allowed Redirect URIs only."""
         self._redis.hset(
             f"{PREFIX}client:{client_id}",
             mapping={"name": name, "redirect_uris": json.dumps(redirect_uris)},
@@ -153,7 +153,7 @@ class Store:
         code_challenge_method: str | None,
         scopes: Sequence[str],
     ) -> None:
-        """Remember an authorization code for 30 seconds."""
+        """Store an authorization code, valid for 30 seconds."""
         record = {
             "client_id": client_id,
             "username": username,
@@ -167,7 +167,7 @@ class Store:
         self._redis.set(_key("code", code), json.dumps(record), ex=CODE_SECONDS + KEPT_AFTER_EXPIRY)
 
     def find_code(self, code: str) -> AuthorizationCode | None:
-        """The authorization code, expired or not, unless it was redeemed."""
+        """The authorization code, expired or not, unless it was exchanged."""
         key = _key("code", code)
         record = self._read(key)
         return AuthorizationCode(key=key, **record) if record else None
@@ -177,34 +177,34 @@ class Store:
         return self._find_token(_key("access", access_token))
 
     def find_refresh_token(self, refresh_token: str) -> Token | None:
-        """The refresh token, expired or not, unless it was rotated away."""
+        """The refresh token, expired or not, unless it was replaced."""
         return self._find_token(_key("refresh", refresh_token))
 
-    def redeem(
+    def issue(
         self,
         tokens: IssuedTokens,
         *,
         client_id: str,
         username: str,
-        spend: AuthorizationCode | Token | None,
+        consume: AuthorizationCode | Token | None,
     ) -> bool:
-        """Store a new pair of tokens and delete the code or refresh token that paid for it.
+        """Store a new pair of tokens and delete `consume`, the code or refresh token for it.
 
-        `spend` is None for the password work-flow. Both happen or neither does. Returns False when
-        somebody else spent the record first.
+        Both happen or neither does. `consume` is None for the password grant. Return False if
+        another request consumed the record first.
         """
         now = self.now()
         access = {
             "client_id": client_id,
             "username": username,
             "expires_at": now + ACCESS_TOKEN_SECONDS,
-            "grant": spend.grant if spend else secrets.token_hex(8),
-            "scopes": spend.scopes if spend else (),
+            "grant": consume.grant if consume else secrets.token_hex(8),
+            "scopes": consume.scopes if consume else (),
         }
         refresh = access | {"expires_at": now + REFRESH_TOKEN_SECONDS}
-        stored = self._redeem(
+        stored = self._issue(
             keys=[
-                spend.key if spend else "",
+                consume.key if consume else "",
                 _key("access", tokens.access_token),
                 _key("refresh", tokens.refresh_token),
             ],
@@ -218,7 +218,7 @@ class Store:
         return bool(stored)
 
     def expire(self, token: Token) -> None:
-        """Let an access token have expired a second ago."""
+        """Set the expiry of an access token to a second ago."""
         record = self._read(token.key)
         if record is not None:
             record["expires_at"] = self.now() - 1
@@ -235,7 +235,7 @@ class Store:
     # --- portal sessions -------------------------------------------------------------------
 
     def load_session(self, session_id: str) -> dict[str, Any] | None:
-        """The session's contents, kept for another half an hour by this visit."""
+        """The session's contents; this extends the session by half an hour."""
         value = cast(
             "str | None", self._redis.getex(_key("session", session_id), ex=SESSION_IDLE_SECONDS)
         )
@@ -246,7 +246,7 @@ class Store:
         self._redis.set(_key("session", session_id), json.dumps(contents), ex=SESSION_IDLE_SECONDS)
 
     def delete_session(self, session_id: str) -> None:
-        """Forget the session."""
+        """Delete the session."""
         self._redis.delete(_key("session", session_id))
 
 

@@ -14,18 +14,18 @@ blueprint = Blueprint("token", __name__)
 
 @blueprint.route("/oauth/v2/token", methods=["GET", "POST"])
 def token() -> Response:
-    """Exchange a code, a password or a refresh token for a new pair of tokens."""
+    """Exchange a code, a password, or a refresh token for a new pair of tokens."""
     return services().server.create_token_response(_token_request(request))
 
 
 def _token_request(http_request: Request) -> OmniFundRequest:
-    # HEAD rides on GET.
+    # HEAD is handled as GET.
     method = "POST" if http_request.method == "POST" else "GET"
     return OmniFundRequest(method, token_parameters(http_request), _basic_credentials(http_request))
 
 
 def token_parameters(http_request: Request) -> dict[str, str]:
-    """A POST is read from its body only, a GET from its query only. The last repetition wins.
+    """Parameters of a POST from its body only, of a GET from its query only.
 
     The body may be a form (urlencoded or multipart) or a JSON object.
     """
@@ -37,19 +37,19 @@ def token_parameters(http_request: Request) -> dict[str, str]:
 
 
 def last_values(parameters: Iterable[tuple[str, list[str]]]) -> dict[str, str]:
-    """For every repeated parameter its last value."""
+    """Parameters by name. For a repeated one, the last value counts."""
     return {name: values[-1] for name, values in parameters}
 
 
 def _json_parameters(body: bytes) -> dict[str, str]:
     try:
         values = json.loads(body)
-    # Nesting that is too deep raises RecursionError; both mean that there are no parameters.
+    # Nesting that is too deep raises RecursionError.
     except (ValueError, RecursionError):
         return {}
     if not isinstance(values, dict):
         return {}
-    # "\ud800" is valid JSON and no valid text: replaced, so that everything behind can encode it.
+    # "\ud800" is valid JSON, but a lone surrogate cannot be encoded later: it is replaced.
     return {
         name: str(value).encode("utf-8", "replace").decode()
         for name, value in values.items()
@@ -67,7 +67,7 @@ def authorization_of(http_request: Request) -> Authorization | None:
 
 
 def _basic_credentials(http_request: Request) -> tuple[str, str] | None:
-    """The values of HTTP Basic, taken as they are; None when no user is named."""
+    """The user and password of HTTP Basic without form-decoding, or None without a user."""
     authorization = authorization_of(http_request)
     if authorization is None or authorization.type != "basic" or not authorization.username:
         return None

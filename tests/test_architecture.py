@@ -104,7 +104,7 @@ def test_the_app_never_waits_by_sleeping_but_where_the_pause_is_a_parameter() ->
     assert users_of("time.sleep") <= {
         "omnifund/authorization.py",
         "omnifund/refresh.py",
-        "local_omnifund/misbehaviour.py",
+        "local_omnifund/misbehavior.py",
     }
 
 

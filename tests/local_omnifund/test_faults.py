@@ -363,7 +363,7 @@ def test_a_button_leads_back_to_its_row(site: Site, visitor: Visitor, button: st
     location = visitor.submit(form, switch=button).headers["Location"]
 
     assert location == "/faults#api_500"
-    row = '<li id="api_500" class="armed">' if button != "off" else '<li id="api_500">'
+    row = '<li id="api_500" class="enabled">' if button != "off" else '<li id="api_500">'
     assert row in visitor.get(location).text
 
 

@@ -385,7 +385,7 @@ def test_no_secret_reaches_the_log_even_at_debug_level(
         # The test's own HTTP client logs the URLs that it asks for.
         if not record.name.startswith("urllib3")
     )
-    assert "refused: invalid_grant" in ours
+    assert "rejected: invalid_grant" in ours
     for secret in (
         code,
         tokens["access_token"],

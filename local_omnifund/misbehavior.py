@@ -1,4 +1,4 @@
-"""What a fault looks like on the wire."""
+"""Responses with a fault."""
 
 import json
 import time
@@ -19,12 +19,12 @@ ELSEWHERE = "https://elsewhere.example/oauth/v2/token"
 
 
 def instead_of_tokens(fault: Fault | None, pace: float) -> Response | None:
-    """The answer that `fault` gives in place of tokens, or None when tokens are to be issued.
+    """The response that `fault` sends in place of tokens, or None if tokens are to be issued.
 
-    `pace` stretches or shortens every wait.
+    `pace` multiplies every wait.
     """
     if fault is Fault.TOKEN_TIMEOUT:
-        # Longer than any client should wait. What is said afterwards is heard by nobody.
+        # Longer than a client should wait: the response after it is for clients without a timeout.
         time.sleep(SILENT_SECONDS * pace)
         return Response(ERROR_PAGE, 504, content_type=HTML)
     if fault is Fault.TOKEN_500:
@@ -39,22 +39,22 @@ def instead_of_tokens(fault: Fault | None, pace: float) -> Response | None:
     return None
 
 
-def spoiled(fault: Fault | None, answer: Response, pace: float) -> Response:
-    """The token answer as `fault` leaves it."""
+def with_fault(fault: Fault | None, response: Response, pace: float) -> Response:
+    """The token response, changed or delayed by `fault`."""
     if fault is Fault.TOKEN_WITHOUT_TYPE:
-        members = json.loads(answer.get_data())
+        members = json.loads(response.get_data())
         del members["token_type"]
-        answer.set_data(json.dumps(members, separators=(",", ":")))
+        response.set_data(json.dumps(members, separators=(",", ":")))
     if fault is Fault.TOKEN_DRIP:
-        body = answer.get_data()
-        return Response(_drip(body, DRIP_SECONDS * pace), answer.status_code, answer.headers)
+        body = response.get_data()
+        return Response(_drip(body, DRIP_SECONDS * pace), response.status_code, response.headers)
     if fault is Fault.REFRESH_SLOW:
         time.sleep(SLOW_SECONDS * pace)
-    return answer
+    return response
 
 
 def instead_of_data(fault: Fault) -> Response | None:
-    """The answer that `fault` gives in place of the API's data."""
+    """The response that `fault` sends in place of the API's data, if it sends one."""
     if fault is Fault.API_500:
         return Response(ERROR_PAGE, 500, content_type=HTML)
     if fault is Fault.API_ODD_JSON:
