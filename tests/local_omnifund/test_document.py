@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.local_omnifund.conftest import Site
-from tests.local_omnifund.visitor import query_of
+from tests.support.browsing import query_of
 from tests.support.servers import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "local-omnifund.md").read_text()
