@@ -12,10 +12,9 @@ function copyButton({ textContent: text, dataset }) {
   if (dataset.copyOf) {
     button.setAttribute("aria-describedby", dataset.copyOf);
   }
-  const status = document.createElement("span");
-  status.className = "offscreen";
-  // Announced by screen readers when it changes.
-  status.setAttribute("role", "status");
+  const announced = document.createElement("span");
+  announced.className = "offscreen";
+  announced.setAttribute("aria-live", "polite");
   button.addEventListener("click", async () => {
     let outcome = "Copied";
     try {
@@ -23,10 +22,10 @@ function copyButton({ textContent: text, dataset }) {
     } catch {
       outcome = "Copy failed";
     }
-    button.textContent = status.textContent = outcome;
+    button.textContent = announced.textContent = outcome;
     setTimeout(() => { button.textContent = "Copy"; }, SHOWN_MILLISECONDS);
   });
-  return [button, status];
+  return [button, announced];
 }
 
 if (navigator.clipboard) {

@@ -11,7 +11,7 @@ from tests.support.stack import Stack
 def test_a_fault_is_switched_on_and_off_by_its_buttons(page: Page, stack: Stack) -> None:
     """Browsers send `Origin: null` from these pages: their Referrer-Policy is no-referrer."""
     page.goto(f"{stack.omnifund_url}/faults")
-    switched_on = page.locator("section", has_text="Enabled")
+    switched_on = page.locator("section", has=page.get_by_role("heading", name="Enabled"))
     page.get_by_role("button", name="This browser, once: api_500").click()
     expect(switched_on).to_contain_text("api_500 for one browser, once")
     page.get_by_role("button", name="All requests, until cleared: token_503").click()

@@ -66,7 +66,7 @@ def test_a_new_clients_id_and_secret_are_copied_with_buttons(site: Site, clipboa
         button = page.get_by_role("button", name=f"Copy {name}")
         button.click()
         expect(button).to_have_text("Copied")
-        expect(page.get_by_role("status").filter(has_text="Copied").first).to_be_attached()
+        expect(page.locator("[aria-live]", has_text="Copied").first).to_be_attached()
         shown = page.locator(selector).first.text_content()
         assert page.evaluate("navigator.clipboard.readText()") == shown
         expect(button).to_have_text("Copy")
