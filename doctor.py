@@ -140,9 +140,10 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
 
 
 def _redis_tls(settings: Settings) -> Check:
-    url = urlsplit(settings.redis_url.get_secret_value())
-    hosts = {host.rpartition(":")[0] or host for host in url.netloc.rpartition("@")[2].split(",")}
-    if url.scheme.startswith(("rediss", "unix")) or hosts <= {*LOOPBACK_HOSTS, "[::1]"}:
+    scheme, _, rest = settings.redis_url.get_secret_value().lower().partition("://")
+    netloc = rest.partition("/")[0].rpartition("@")[2]
+    hosts = {host.rpartition(":")[0] or host for host in netloc.split(",")}
+    if scheme.startswith(("rediss", "unix")) or hosts <= {*LOOPBACK_HOSTS, "[::1]"}:
         return Check("redis_tls", "ok", "The connection to Redis is encrypted or local.")
     return Check(
         "redis_tls",
@@ -232,6 +233,8 @@ def _refresh(client: OmniFund) -> Check:
     except errors.InvalidGrant:
         return Check("refresh", "ok", "OmniFund lets this client refresh tokens.")
     except errors.ClientMisconfigured as problem:
+        if problem.code == "invalid_client":
+            return Check("refresh", "skipped", "Refreshing was not tried with these credentials.")
         return Check(
             "refresh",
             "warning",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -107,7 +107,7 @@ def _options(user: str, query: str, kind: str, *, is_secure: bool) -> dict[str, 
             raise ValueError(f"has an invalid {name}")
         options[name] = convert(unquote(text))
     files = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-    if not all(Path(options[name]).is_file() for name in files if name in options):
+    if not all(os.access(options[name], os.R_OK) for name in files if name in options):
         raise ValueError("must name readable files in its query")
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ValueError("must name ssl_certfile beside ssl_keyfile")

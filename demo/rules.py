@@ -36,7 +36,7 @@ _PLACES: Final[tuple[Function, ...]] = (
     OmniFund.sign_in_with_password,
     http.HTTPClient.send,
     TokenRefresher.replace_rejected,
-    OAuthClient._fetch,
+    OAuthClient.post,
 )
 
 _COMPLETE: Final[tuple[Function, ...]] = (
@@ -49,7 +49,7 @@ _TOKEN_RESPONSE: Final[tuple[Function, ...]] = (
     http.raise_if_unavailable,
     http.read_json_object,
     oauth.require_consistent_status,
-    OAuthClient._fetch,
+    OAuthClient.post,
     token.require_bearer_type,
     token.require_access_token,
     token.read_refresh_token,

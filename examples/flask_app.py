@@ -107,4 +107,6 @@ def explain(error: OmniFundError) -> tuple[dict[str, str], int, dict[str, str]]:
 def keep_nothing(response: Response) -> Response:
     """Let browsers and proxies store no copy of a merchant's data."""
     response.headers["Cache-Control"] = "no-store"
+    for cookie in omnifund.surplus_cookies(request.cookies):
+        response.set_cookie(**cookie)
     return response

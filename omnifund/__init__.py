@@ -1,8 +1,6 @@
-"""A careful OAuth client of OmniFund, to use as it is or to take away.
+"""An OAuth client of OmniFund, to use as it is or to copy. It depends on no web framework.
 
-It knows no web framework. ``client`` puts it together and is where to begin. The pieces, from the
-bottom up: ``errors`` and ``token`` (what there is), ``transport`` (HTTP), ``redis_client``,
-``store`` and ``sealing`` (Redis), ``attempts`` and ``callback`` (signing in), ``gateway``
-(OmniFund's OAuth endpoints, through Authlib), ``vault`` (where tokens live), ``access`` (a fresh
-bearer token), ``api`` (OmniFund's REST API).
+Begin with ``client``. From the bottom up: ``errors`` and ``events``; ``token``, ``http``,
+``encryption``, and ``redis_client``; ``authorization`` (signing in); ``oauth`` (OmniFund's OAuth
+endpoints, through Authlib) and ``token_store``; ``refresh`` (valid access tokens); ``api``.
 """

@@ -20,6 +20,7 @@ from omnifund.refresh import TokenRefresher
 from omnifund.token_store import StoredToken
 
 MAX_API_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+MAX_ACCOUNTS: Final = 100  # of one customer; a page shows no more
 MAX_MEMBERS: Final = 1000  # the most members of one page; API Platform's default is 30
 _PATH: Final = re.compile(r"/api(?:/[A-Za-z0-9_-]+){1,3}")
 _ERRORS: Final[dict[int, type[errors.OmniFundError]]] = {
@@ -209,7 +210,7 @@ def _customer(member: Mapping[str, Any]) -> Customer:
         state=_text(member, "state"),
         accounts=tuple(
             _account(account)
-            for account in (accounts if isinstance(accounts, list) else ())
+            for account in (accounts[:MAX_ACCOUNTS] if isinstance(accounts, list) else ())
             if isinstance(account, dict)
         ),
     )

@@ -269,7 +269,8 @@ class PendingRequests:
         return None
 
     def _wait(self, request: AuthorizationRequest, key: str, holder: bytes | None) -> str:
-        for _ in range(int(WAIT_SECONDS / _POLL_SECONDS)):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
             if completed := self.cipher.read(holder, secret=request.state, name=key):
                 return completed.decode()
             holder, remaining_ms = self.store.execute(("GET", key), ("PTTL", key))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -159,25 +159,26 @@ class OmniFund:
         Give the browser a new session ID before the connection ID is put into its session. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
-        try:
+        with self._reporting("authorization_code", current):
             parameters = authorization.parse_query(query_string)
             state = authorization.require_state(parameters)
             request = self._pending.find(state, cookies, now=self.clock(), owner=owner)
             code = self._read(parameters, request)
-            if (connection_id := self._pending.claim(request, code)) is not None:
-                return self._repeated(connection_id, current)
-            token = self._exchange(request, code)
-        except errors.OmniFundError as error:
-            self._note_failure(error, "authorization_code")
-            raise
-        connection_id = secrets.token_urlsafe(32)
-        results = self._save(
-            connection_id,
-            token,
-            self._pending.swap_command(cookies, connection_id),
-            self._pending.complete_command(request, connection_id),
-            *also(connection_id),
-        )
+            if (done := self._pending.claim(request, code)) is not None:
+                return self._repeated(done, current)
+            connection_id = secrets.token_urlsafe(32)
+            try:
+                token = self._exchange(code)
+                results = self._save(
+                    connection_id,
+                    token,
+                    self._pending.swap_command(cookies, connection_id),
+                    self._pending.complete_command(request, connection_id),
+                    *also(connection_id),
+                )
+            except BaseException:
+                self._pending.fail(request)
+                raise
         earlier = self._pending.swapped(cookies, results[1])
         self._finish("authorization_code", connection_id, current, earlier)
         return SignIn(connection_id, request.next)
@@ -196,13 +197,10 @@ class OmniFund:
         For programs that cannot receive a redirect. Parameters as for ``handle_callback``. Raises
         ``InvalidGrant`` when OmniFund rejects the username and password.
         """
-        try:
-            token = self.oauth.password(username, password)
-        except errors.OmniFundError as error:
-            self._note_failure(error, "password")
-            raise
         connection_id = secrets.token_urlsafe(32)
-        self._save(connection_id, token, *also(connection_id))
+        with self._reporting("password", current):
+            token = self.oauth.password(username, password)
+            self._save(connection_id, token, *also(connection_id))
         self._finish("password", connection_id, current)
         return SignIn(connection_id, self.safe_next(next) or self.default_next)
 
@@ -240,21 +238,15 @@ class OmniFund:
     ) -> AuthorizationCode | errors.OmniFundError:
         """Return the code, or why there is none: the state is used up in both cases."""
         try:
-            issuer = self.oauth.issuer
+            issuer = self.http.base_url
             return authorization.read_authorization_response(parameters, request, issuer=issuer)
         except errors.OmniFundError as refusal:
             return refusal
 
-    def _exchange(
-        self, request: AuthorizationRequest, code: AuthorizationCode | errors.OmniFundError
-    ) -> Token:
-        try:
-            if isinstance(code, errors.OmniFundError):
-                raise code
-            return self.oauth.exchange_code(code)
-        except BaseException:
-            self._pending.fail(request)
-            raise
+    def _exchange(self, code: AuthorizationCode | errors.OmniFundError) -> Token:
+        if isinstance(code, errors.OmniFundError):
+            raise code
+        return self.oauth.exchange_code(code)
 
     def _repeated(self, connection_id: str, current: str | None) -> SignIn:
         """The sign-in is already complete; the code is not sent again (RFC 6749 §10.5)."""
@@ -276,9 +268,16 @@ class OmniFund:
             with suppress(errors.StoreUnavailable):
                 self.disconnect(str(old))
 
-    def _note_failure(self, error: errors.OmniFundError, flow: str) -> None:
-        event = next(event for kind, event in _FAILURES if isinstance(error, kind))
-        self.on_event(event, workflow=flow, reason=type(error).__name__)
+    @contextmanager
+    def _reporting(self, flow: str, current: str | None) -> Iterator[None]:
+        """Report why a sign-in fails."""
+        try:
+            yield
+        except errors.OmniFundError as error:
+            event = next(event for kind, event in _FAILURES if isinstance(error, kind))
+            facts = {"session": fingerprint(current)} if current else {}
+            self.on_event(event, workflow=flow, reason=type(error).__name__, **facts)
+            raise
 
     def _cookie(self, name: str, value: str, max_age: int | None) -> Cookie:
         flags = {"path": "/", "secure": self.secure_cookies, "httponly": True, "samesite": "lax"}

@@ -8,14 +8,13 @@ because Authlib takes ``{}`` or ``{"message": …}`` for a token. None of its ex
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from authlib.common.errors import AuthlibBaseError
-from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.client import OAuth2Client
 
@@ -52,11 +51,6 @@ class OAuthClient:
     clock: Callable[[], float]
     on_event: OnEvent = ignore
 
-    @property
-    def issuer(self) -> str:
-        """The authorization server's identifier (RFC 9207)."""
-        return self.http.base_url
-
     def authorization_url(self, request: AuthorizationRequest) -> str:
         """Return where to send the merchant (manual, step 2; RFC 6749 §4.1.1; RFC 7636 §4.3)."""
         url, _ = self._client().create_authorization_url(
@@ -74,32 +68,34 @@ class OAuthClient:
         """
         parameters = {"code": code.value, "redirect_uri": self.redirect_uri}
         add_code_verifier(parameters, code.request)
-        payload = self._request_token("authorization_code", **parameters)
-        return Token.from_response(payload, now=self.clock())
+        return self._request_token("authorization_code", parameters)
 
     def password(self, username: str, password: str) -> Token:
-        """Request a token with the merchant's own credentials (manual, password; RFC 6749 §4.3).
-
-        Raises ``InvalidGrant`` when OmniFund rejects this username and password.
-        """
-        payload = self._request_token("password", username=username, password=password)
-        return Token.from_response(payload, now=self.clock())
+        """Request a token with the merchant's own credentials (manual, password; RFC 6749 §4.3)."""
+        return self._request_token("password", {"username": username, "password": password})
 
     def refresh(self, token: Token) -> Token:
-        """Request the next token (manual, "Refreshing an Access Token"; RFC 6749 §6).
-
-        Raises ``InvalidGrant`` when OmniFund no longer accepts the refresh token.
-        """
+        """Request the next token (manual, "Refreshing an Access Token"; RFC 6749 §6)."""
         # Not Authlib's refresh_token(): it uses a token that the client object remembers.
-        payload = self._request_token("refresh_token", refresh_token=token.refresh_token)
-        return Token.from_response(payload, now=self.clock(), previous=token)
+        return self._request_token("refresh_token", {"refresh_token": token.refresh_token}, token)
 
-    def _request_token(self, grant_type: str, **parameters: Any) -> Mapping[str, Any]:
+    def _request_token(
+        self, grant_type: str, parameters: Mapping[str, Any], previous: Token | None = None
+    ) -> Token:
         """Send one token request. Raises this package's errors, and nothing else."""
-        started = time.monotonic()
-        outcome = "granted"
+        started, outcome = time.monotonic(), "granted"
         try:
-            return self._fetch(grant_type, parameters)
+            payload = self._client().fetch_token(
+                self.http.base_url + TOKEN_PATH, grant_type=grant_type, **parameters
+            )
+            token = Token.from_response(payload, now=self.clock(), previous=previous)
+            sent = [self.client_secret, *parameters.values()]
+            require_no_secret(token, sent if previous is None else [*sent, previous.access_token])
+            return token
+        except (AuthlibBaseError, TypeError, ValueError, ArithmeticError):
+            outcome = errors.InvalidResponse.__name__
+            # `from None`: the library's texts may quote the request, secrets included.
+            raise errors.InvalidResponse("the token response cannot be interpreted") from None
         except errors.OmniFundError as error:
             outcome = type(error).__name__
             if isinstance(error, errors.OmniFundTimeout) or getattr(error, "sent", False):
@@ -109,23 +105,11 @@ class OAuthClient:
             seconds = round(time.monotonic() - started, 4)
             self.on_event(Event.TOKEN_REQUEST, grant=grant_type, outcome=outcome, seconds=seconds)
 
-    def _fetch(self, grant_type: str, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        try:
-            # A client for each request: Authlib keeps the token in it, and two merchants sharing
-            # one could receive each other's token.
-            payload: Mapping[str, Any] = self._client().fetch_token(
-                self.http.base_url + TOKEN_PATH, grant_type=grant_type, **parameters
-            )
-        except OAuth2Error as error:
-            raise _error_response(error.error) from None
-        except (AuthlibBaseError, TypeError, ValueError, ArithmeticError):
-            # `from None`: the library's texts may quote the request, secrets included.
-            raise errors.InvalidResponse("the token response cannot be interpreted") from None
-        return payload
-
     def _client(self) -> OAuth2Client:
+        # One for each request: Authlib keeps the token in it, and two merchants sharing one could
+        # receive each other's token.
         return OAuth2Client(
-            _TokenEndpoint(self.http, self.clock),
+            self,
             client_id=self.client_id,
             client_secret=self.client_secret,
             # The manual shows the credentials in the body; Authlib's default is HTTP Basic.
@@ -133,6 +117,23 @@ class OAuthClient:
             redirect_uri=self.redirect_uri,
             code_challenge_method="S256",
         )
+
+    def post(
+        self, _url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
+    ) -> SimpleNamespace:
+        """Be Authlib's HTTP session: send a token request, return what Authlib reads of a success.
+
+        An error response is raised here, because Authlib rejects descriptions in other languages.
+        """
+        body = add_credentials(data, auth)
+        response = self.http.send(
+            "POST", TOKEN_PATH, headers=headers, body=body, max_bytes=MAX_TOKEN_RESPONSE_BYTES
+        )
+        raise_if_unavailable(response, now=self.clock())
+        payload = require_consistent_status(response)
+        if "error" in payload:
+            raise _error_response(payload["error"])
+        return SimpleNamespace(status_code=200, json=lambda: payload)
 
 
 def add_code_verifier(parameters: dict[str, str], request: AuthorizationRequest) -> None:
@@ -161,6 +162,13 @@ def require_consistent_status(response: Response) -> Mapping[str, Any]:
     raise errors.InvalidResponse("the token response is neither a valid token nor a valid error")
 
 
+def require_no_secret(token: Token, sent: Iterable[str | None]) -> None:
+    """No secret is repeated in the scope, which pages show (RFC 9700 §4.3)."""
+    secrets = [token.access_token, token.refresh_token, *sent]
+    if token.scope and any(each and len(each) >= 8 and each in token.scope for each in secrets):
+        raise errors.InvalidResponse("the token response repeats a secret in its scope")
+
+
 def _error_response(error: object) -> errors.OmniFundError:
     """Map an error response of the token endpoint (RFC 6749 §5.2)."""
     code = errors.shown_code(error)
@@ -171,31 +179,3 @@ def _error_response(error: object) -> errors.OmniFundError:
     if code in ("temporarily_unavailable", "server_error"):
         return errors.OmniFundUnavailable("OmniFund reports that it cannot respond now")
     return errors.InvalidResponse("OmniFund returned an error that this app does not know")
-
-
-@dataclass(eq=False)
-class _TokenEndpoint:
-    """What Authlib uses as its HTTP session: it sends to the token endpoint, and nowhere else."""
-
-    http: HTTPClient
-    clock: Callable[[], float]
-
-    def post(
-        self, url: str, *, data: dict[str, str], headers: Mapping[str, str], auth: ClientAuth
-    ) -> SimpleNamespace:
-        """Send a token request (RFC 6749 §4.1.3); return as much of the response as Authlib reads.
-
-        What ``json`` returns has been validated already.
-        """
-        if url != self.http.base_url + TOKEN_PATH:
-            raise ValueError("only the token endpoint is called")
-        response = self.http.send(
-            "POST",
-            TOKEN_PATH,
-            headers=headers,
-            body=add_credentials(data, auth),
-            max_bytes=MAX_TOKEN_RESPONSE_BYTES,
-        )
-        raise_if_unavailable(response, now=self.clock())
-        payload = require_consistent_status(response)
-        return SimpleNamespace(status_code=response.status, json=lambda: payload)

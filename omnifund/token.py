@@ -63,11 +63,9 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         """
         require_bearer_type(payload)
         access_token = require_access_token(payload)
-        refresh_token = read_refresh_token(payload, previous)
-        require_no_secret(payload.get("scope"), access_token, refresh_token)
         return cls(
             access_token=access_token,
-            refresh_token=refresh_token,
+            refresh_token=read_refresh_token(payload, previous),
             obtained_at=int(now),
             expires_at=int(now) + read_lifetime(payload),
             scope=read_scope(payload, previous.scope if previous else requested_scope),
@@ -122,8 +120,9 @@ def read_lifetime(payload: Mapping[str, Any]) -> int:
         return DEFAULT_LIFETIME
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         value = int(value)  # Some servers send a string.
-    # bool is an int in Python, but `true` is not a number of seconds.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+    # bool is an int in Python, but `true` is not a number of seconds; neither is a float's NaN.
+    is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
+    if not is_number:
         raise InvalidResponse("the token response's expires_in is not a number of seconds")
     return int(max(0, min(value, MAX_LIFETIME)))
 
@@ -139,12 +138,6 @@ def read_scope(payload: Mapping[str, Any], assumed: str | None) -> str | None:
     return value or assumed
 
 
-def require_no_secret(scope: object, *secrets: str | None) -> None:
-    """No token is repeated where it would be shown (RFC 9700 §4.3)."""
-    if isinstance(scope, str) and any(secret and secret in scope for secret in secrets):
-        raise InvalidResponse("the token response repeats a token in its scope")
-
-
 def _secret(value: object, name: str) -> str:
     if (
         isinstance(value, str)
@@ -153,8 +146,3 @@ def _secret(value: object, name: str) -> str:
     ):
         return value
     raise InvalidResponse(f"the token response has no usable {name}")
-
-
-def _is_finite(value: float) -> bool:
-    # An int is finite, and one of 400 digits does not fit the float that math.isfinite makes.
-    return isinstance(value, int) or math.isfinite(value)

@@ -23,6 +23,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Token)
 _FAILED: Final = b"failed "
 
+MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration locks
 MAX_PAUSE_SECONDS: Final = 3600  # the longest pause after a failed refresh
 # Each script compares before it writes, so sending it twice does no harm, and no request can undo
 # another one's write. EVAL rather than EVALSHA: refreshes are rare, and a server that has just
@@ -149,7 +150,7 @@ class RedisTokenStore:
         )
         failure: Failure | None = None
         stale: Command | None = None
-        longest = seconds
+        longest: float = MAX_LOCK_SECONDS
         if holder is None and remaining_ms == -1:  # It has another type.
             stale = ("DEL", name)
         elif holder is not None and holder != owner:

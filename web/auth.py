@@ -131,6 +131,7 @@ def logout() -> BaseResponse:
     if connection() is not None:
         check_csrf()
         sign_out()
+        _session().is_ended = True
         _session()[_SIGNED_OUT] = True
         flash("signed_out")
     return redirect(url_for("pages.landing"), code=303)

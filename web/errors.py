@@ -69,7 +69,7 @@ def problem_for(error: Exception) -> dict[str, str]:
 def _sign_in_again(error: errors.ReauthorizationRequired) -> BaseResponse:
     """The connection has ended: delete what is left of it, sign in, return to this page."""
     g.handled_error = error
-    auth.sign_out(Event.SIGNED_OUT, reason=error.reason)
+    auth.sign_out(Event.SIGNED_OUT, cause=error.reason)
     flash("connection_ended")
     return auth.to_sign_in()
 
@@ -160,7 +160,7 @@ def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...
         first = _home() if helpless else Action("Sign in again", url_for("auth.login"))
         return (first, dashboard) if auth.is_signed_in() else (first,)
     if request.method == "GET":
-        again = Action("Try again", request.full_path.rstrip("?"))
+        again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
         # The second way must not be the page that has just failed.
         is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
         return (again, dashboard) if is_out else (again,)

@@ -65,6 +65,9 @@ def missing_rights(store: RedisStore) -> list[str]:
         ("GET", key),
         ("GETEX", key, "EX", 10),
         ("PTTL", key),
+        ("INCRBY", key, 1),
+        ("EXPIRE", key, 10),
+        ("TTL", key),
         ("EVAL", "return redis.call('GET', KEYS[1])", 1, key),
         ("DEL", key),
     ]

@@ -18,6 +18,7 @@ from limits.storage import Storage
 
 from omnifund.encryption import fingerprint
 from omnifund.redis_client import RedisStore
+from web import auth, sessions
 
 
 def init_app(app: Flask, store: RedisStore) -> None:
@@ -28,8 +29,8 @@ def init_app(app: Flask, store: RedisStore) -> None:
             app.view_functions[endpoint] = decorate(app.view_functions[endpoint])
 
     def session() -> str:
-        sid = request.cookies.get(app.config["SESSION_COOKIE_NAME"])
-        return fingerprint(sid) if sid else _network()
+        sid = sessions.current().presented_id()
+        return fingerprint(sid) if sid and auth.is_signed_in() else _network()
 
     floods = Limiter(_network, app=app, storage_uri="memory://", on_breach=_remember)
     guesses = Limiter(

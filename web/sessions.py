@@ -62,9 +62,12 @@ class MerchantSession(ServerSideSession):
         self.sid, self.is_new, self.is_stored = sid, True, False
 
     def end(self) -> None:
-        """Become the session of a visitor who has signed out."""
+        """Become the session of a visitor who is not signed in any more.
+
+        The cookie stays, because another tab may have replaced it; ``/logout`` deletes it.
+        """
         dict.clear(self)
-        self.token, self.is_stored, self.is_ended = None, False, True
+        self.token, self.is_stored = None, False
 
 
 class _VisitorSessions(SecureCookieSessionInterface):
@@ -200,6 +203,10 @@ class RedisSessions(ServerSideSessionInterface):
             self._visitors.save_session(app, visitor, response)
             if session.is_ended:
                 response.delete_cookie(name, **attributes)
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        """Only a new session sets the cookie: a late response must not bring an old one back."""
+        return False
 
     def _cookie_attributes(self, app: Flask) -> dict[str, Any]:
         secure = self.get_cookie_secure(app)

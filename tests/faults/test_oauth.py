@@ -262,11 +262,35 @@ def test_a_lifetime_may_be_a_string(provider: ScriptedProvider, expires_in: obje
 
 
 def test_authlib_sends_to_the_token_endpoint_only(provider: ScriptedProvider) -> None:
-    """D5"""
+    """D5: whatever URL Authlib is given, and by POST alone."""
     client = oauth(provider)._client()
+    provider.on("POST", TOKEN, kit.json_answer(GOOD))
     for url in ("http://localhost:1/", f"{provider.url}/other", f"{provider.url}{TOKEN}/x"):
-        with pytest.raises(ValueError, match="token endpoint"):
-            client.fetch_token(url, grant_type="refresh_token", refresh_token="x")
+        client.fetch_token(url, grant_type="refresh_token", refresh_token="x")
         with pytest.raises(AttributeError):
             client.fetch_token(url, method="GET", grant_type="refresh_token", refresh_token="x")
-    assert provider.requests == []
+    assert {request.path for request in provider.requests} == {TOKEN}
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["expiré", 'say "no"', "two\nlines", "back\\slash", "\u202eltr", 7, None, []],
+)
+def test_an_error_means_the_same_whatever_its_description(
+    provider: ScriptedProvider, description: object
+) -> None:
+    """C8, E10: RFC 6749 §5.2 allows ASCII only, and servers are translated."""
+    body = {"error": "invalid_grant", "error_description": description}
+    provider.on("POST", TOKEN, kit.json_answer(body, 400))
+    with pytest.raises(InvalidGrant):
+        oauth(provider).refresh(Token("a", "r", 0, 0))
+
+
+@pytest.mark.parametrize("repeated", [SECRET, "the refresh token", "the old access token"])
+def test_no_secret_that_was_sent_is_accepted_as_a_scope(
+    provider: ScriptedProvider, repeated: str
+) -> None:
+    """K19"""
+    provider.on("POST", TOKEN, kit.json_answer({**GOOD, "scope": f"read {repeated}"}))
+    with pytest.raises(InvalidResponse):
+        oauth(provider).refresh(Token("the old access token", "the refresh token", 0, 0))

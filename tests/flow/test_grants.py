@@ -193,4 +193,4 @@ def test_no_error_of_the_client_shows_a_secret(stack: Stack) -> None:
         wrong_secret(stack)
     assert "wrong" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
