@@ -209,7 +209,7 @@ def _recent_failure(failure: Failure) -> errors.OmniFundError:
     kind, _, code = failure.reason.partition(" ")
     what, seconds = "a refresh has just failed", failure.seconds
     if kind == errors.ClientMisconfigured.__name__:
-        return errors.ClientMisconfigured(code or None)
+        return errors.ClientMisconfigured(errors.shown_code(code))
     if kind == errors.InvalidResponse.__name__:
         return errors.InvalidResponse(what)
     if kind == errors.OmniFundTimeout.__name__:

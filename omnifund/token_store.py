@@ -151,8 +151,8 @@ class RedisTokenStore:
         failure: Failure | None = None
         stale: Command | None = None
         longest: float = MAX_LOCK_SECONDS
-        if holder is None and remaining_ms == -1:  # It has another type.
-            stale = ("DEL", name)
+        if holder is None and (remaining_ms == -1 or remaining_ms > longest * 1000):
+            stale = ("DEL", name)  # It has another type.
         elif holder is not None and holder != owner:
             prefix = self._failure_prefix()
             if holder.startswith(prefix):

@@ -493,6 +493,41 @@ def _proves(verifier: str, challenge: str) -> bool:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == challenge
 
 
+def odd_token_responses() -> Iterator[tuple[str, Answer]]:
+    """Token responses with values that JSON can spell and few programs can hold, by name."""
+    for name, key, value in (
+        ("expires_in 1e400", "expires_in", "1e400"),
+        ("expires_in -1e400", "expires_in", "-1e400"),
+        ("expires_in NaN", "expires_in", "NaN"),
+        ("expires_in Infinity", "expires_in", "Infinity"),
+        ("expires_in of 5000 digits", "expires_in", "9" * 5000),
+        ("expires_in of 400 digits in quotes", "expires_in", f'"{"9" * 400}"'),
+        ("expires_in in words", "expires_in", '"an hour"'),
+        ("expires_in true", "expires_in", "true"),
+        ("expires_in a list", "expires_in", "[3600]"),
+        ("half a surrogate pair in the token", "access_token", '"\\ud800"'),
+        ("half a surrogate pair in the refresh token", "refresh_token", '"\\udc00"'),
+        ("half a surrogate pair in the scope", "scope", '"read \\ud800"'),
+        ("half a surrogate pair in the type", "token_type", '"\\ud800"'),
+        ("half a surrogate pair in another field", "extra", '"\\ud800"'),
+        ("a number too large in another field", "extra", "1e400"),
+        ("a NUL in the token", "access_token", '"abc\\u0000"'),
+        ("a scope of 50,000 characters", "scope", f'"{"x" * 50_000}"'),
+    ):
+        fields = {
+            "access_token": f'"{new_token()}"',
+            "refresh_token": f'"{new_token()}"',
+            "token_type": '"bearer"',
+            "expires_in": "3600",
+            key: value,
+        }
+        body = ", ".join(f'"{each}": {text}' for each, text in fields.items())
+        yield name, raw_answer(f"{{{body}}}".encode())
+    yield "an error with half a surrogate pair", raw_answer(b'{"error": "\\ud800"}', 400)
+    yield "an error of 5000 digits", raw_answer(b'{"error": ' + b"9" * 5000 + b"}", 400)
+    yield "only a number of 5000 digits", raw_answer(b"9" * 5000)
+
+
 def every_misbehaviour(elsewhere: str) -> Iterator[tuple[str, Answer]]:
     """Every way of answering badly that comes back quickly, by name.
 

@@ -13,12 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 import requests
+from pydantic import SecretStr
 
-from omnifund.refresh import FAILURE_PAUSE_SECONDS, SAVE_SECONDS
+from app import create_app
+from omnifund.refresh import FAILURE_PAUSE_SECONDS, SAVE_SECONDS, WAIT_SECONDS
 from tests.faults import provider as kit
 from tests.faults.network import TcpProxy
+from tests.support.browsing import Page
 from tests.support.processes import wait_until
 from tests.support.rig import Rig, fleet, rig
+from tests.support.servers import serve
 from tests.support.valkey import ValkeyServer
 
 TOKEN = "/oauth/v2/token"
@@ -449,6 +453,347 @@ class TestInTheMiddle:
                 merchant.get(f"{running.url}/customers", timeout=0.5)
             wait_until(lambda: merchant.stored.token.generation == 1, what="the refresh")
             assert running.provider.refreshes == 1
+
+
+# --- failures that are remembered ----------------------------------------------------------------
+
+
+def headline(page: Page) -> tuple[int, str]:
+    return page.status_code, page.headline
+
+
+def retry_after(page: Page) -> int:
+    return int(page.headers["Retry-After"])
+
+
+def lock_of(redis_url: str) -> bytes | None:
+    """The one refresh lock, or what is left of a failure, or ``None``."""
+    with redis.Redis.from_url(redis_url) as client:
+        keys = client.keys("omnifund:*:lock")
+        assert len(keys) <= 1
+        if not keys:
+            return None
+        assert 0 < client.pttl(keys[0]) <= 3_600_000
+        value: bytes = client.get(keys[0])
+        return value
+
+
+class TestOddResponses:
+    """K17: whatever OmniFund sends, the lock is released and a valid token is kept."""
+
+    @pytest.mark.parametrize(("name", "answer"), list(kit.odd_token_responses()))
+    def test_the_lock_is_released_and_the_valid_token_is_kept(
+        self, redis_url: str, name: str, answer: kit.Answer
+    ) -> None:
+        """K17"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            before = merchant.stored
+            running.clock.advance(3550)
+            running.provider.next_token_answer(answer)
+            for _ in range(3):
+                assert merchant.get("/customers").status_code == 200, name
+            assert len(running.provider.received(TOKEN)) == 2
+            assert merchant.stored == before
+            mark = lock_of(redis_url)
+            assert mark is not None
+            assert mark.startswith(b"failed ")
+            end_the_lock(redis_url)
+            assert merchant.get("/customers").status_code == 200
+            assert merchant.stored.token.generation == 1
+
+    @pytest.mark.parametrize(("name", "answer"), list(kit.odd_token_responses())[::4])
+    def test_after_it_has_expired_the_page_says_what_is_wrong(
+        self, redis_url: str, name: str, answer: kit.Answer
+    ) -> None:
+        """K17"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(answer)
+            for _ in range(2):
+                page = merchant.get("/customers")
+                assert headline(page) == (502, "OmniFund sent an invalid response"), name
+            assert merchant.status()["signed_in"] is True
+            end_the_lock(redis_url)
+            assert merchant.get("/customers").status_code == 200
+
+
+class TestPause:
+    """K22: the pause remembers what failed and for how long; a repair counts immediately."""
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "words"),
+        [
+            (
+                kit.json_answer({"error": "invalid_client"}, 400),
+                502,
+                "This app isn't configured correctly for OmniFund",
+            ),
+            (kit.json_answer({}), 502, "OmniFund sent an invalid response"),
+            (kit.json_answer({}, 503), 503, "OmniFund is unavailable right now"),
+            (kit.json_answer({}, 429), 503, "OmniFund is unavailable right now"),
+            (kit.close_without_answer(), 503, "OmniFund is unavailable right now"),
+        ],
+        ids=["invalid_client", "nonsense", "503", "429", "closed"],
+    )
+    def test_every_page_during_the_pause_says_what_the_first_one_said(
+        self, redis_url: str, answer: kit.Answer, status: int, words: str
+    ) -> None:
+        """K22"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(answer)
+            pages = [merchant.get("/customers") for _ in range(3)]
+            pages.append(merchant.post_form("/token/refresh"))
+            assert {headline(page) for page in pages} == {(status, words)}
+            if "invalid_client" in words:
+                assert all("invalid_client" in page.text for page in pages)
+            assert len(running.provider.received(TOKEN)) == 2
+            assert merchant.status()["signed_in"] is True
+            assert merchant.get("/dashboard").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("asked", "low", "high"), [("77", 60, 77), ("3", 20, 30), ("999999", 3580, 3600)]
+    )
+    def test_the_pause_is_as_long_as_omnifund_asks_for(
+        self, redis_url: str, asked: str, low: int, high: int
+    ) -> None:
+        """K22, C9"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            header = {"Retry-After": asked}
+            running.provider.next_token_answer(kit.json_answer({}, 503, header))
+            first, *later = [merchant.get("/customers") for _ in range(3)]
+            assert retry_after(first) == min(int(asked), 3600)
+            waits = [retry_after(page) for page in later]
+            assert all(low <= wait <= high for wait in waits), waits
+            assert waits == sorted(waits, reverse=True)
+            # So does Redis: nothing is tried before.
+            with redis.Redis.from_url(redis_url) as client:
+                (key,) = client.keys("omnifund:*:lock")
+                assert low * 1000 <= client.pttl(key) <= high * 1000
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            kit.json_answer({"error": "invalid_client"}, 400),
+            kit.json_answer({}, 503, {"Retry-After": "3600"}),
+        ],
+        ids=["invalid_client", "unavailable for an hour"],
+    )
+    @pytest.mark.parametrize("state", ["expired", "about to expire"])
+    def test_new_credentials_count_immediately(
+        self, redis_url: str, answer: kit.Answer, state: str
+    ) -> None:
+        """K22: the operator corrects the secret and restarts the app."""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.clock.advance(3600 if state == "expired" else 3550)
+            running.provider.next_token_answer(answer)
+            merchant.get("/customers")
+            repaired = running.settings.model_copy(
+                update={"omnifund_client_secret": SecretStr("corrected")}
+            )
+            app = create_app(repaired, clock=running.clock)
+            with serve(app) as server:
+                again = merchant.copy()
+                again.site = server.url
+                assert again.get("/customers").status_code == 200
+            (*_, last) = running.provider.received(TOKEN)
+            assert last.form["client_secret"] == "corrected"
+            assert merchant.stored.token.generation == 1
+
+    def test_the_same_credentials_after_a_restart_change_nothing(self, redis_url: str) -> None:
+        """K22: the test above can fail."""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(kit.json_answer({"error": "invalid_client"}, 400))
+            merchant.get("/customers")
+            with serve(create_app(running.settings, clock=running.clock)) as server:
+                again = merchant.copy()
+                again.site = server.url
+                assert again.get("/customers").status_code == 502
+            assert len(running.provider.received(TOKEN)) == 2
+
+
+class TestNoRefresh:
+    """K23, K24: a connection that cannot be refreshed lasts as long as its access token."""
+
+    @pytest.mark.parametrize("error", ["unauthorized_client", "unsupported_grant_type"])
+    def test_a_client_that_may_not_refresh_uses_the_token_and_signs_in_once(
+        self, redis_url: str, error: str
+    ) -> None:
+        """K23"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            refusal = kit.json_answer({"error": error}, 400)
+            running.clock.advance(3550)
+            running.provider.next_token_answer(*[refusal] * 5)
+            assert merchant.get("/customers").status_code == 200
+            assert merchant.post_form("/token/refresh").headers["Location"] == "/dashboard"
+            assert "Not refreshed" in merchant.get("/dashboard").text
+            running.clock.advance(49)
+            assert merchant.get("/customers").status_code == 200
+            running.clock.advance(1)
+            page = merchant.get("/customers")
+            assert page.headers["Location"] == "/login?next=/customers", page
+            assert merchant.status() == {"signed_in": False}
+            running.provider._next["token"].clear()
+            assert merchant.sign_in("/customers").headers["Location"] == "/customers"
+            assert merchant.get("/customers").status_code == 200
+
+    @pytest.mark.parametrize("error", ["unauthorized_client", "unsupported_grant_type"])
+    def test_without_a_try_before_it_expires_it_is_one_sign_in_too(
+        self, redis_url: str, error: str
+    ) -> None:
+        """K23: every hour, and no page says that OmniFund is unavailable."""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            for _ in range(3):
+                running.clock.advance(3600)
+                running.provider.next_token_answer(kit.json_answer({"error": error}, 400))
+                page = merchant.get("/customers")
+                assert page.headers["Location"] == "/login?next=/customers", page
+                assert merchant.sign_in("/customers").status_code == 303
+                assert merchant.get("/customers").status_code == 200
+
+    def test_a_refused_refresh_signs_nobody_out_while_the_access_token_works(
+        self, redis_url: str
+    ) -> None:
+        """K24, E10"""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            before = merchant.stored.token
+            running.provider.revoke_refresh_tokens()
+            running.clock.advance(3550)
+            for path in ("/customers", "/dashboard", "/transactions"):
+                assert merchant.get(path).status_code == 200
+            assert running.provider.refreshes == 1
+            assert merchant.status()["refreshable"] is False
+            assert merchant.stored.token.access_token == before.access_token
+            running.clock.advance(49)
+            assert merchant.get("/customers").status_code == 200
+            running.clock.advance(1)
+            assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
+            assert running.provider.refreshes == 1
+
+    @pytest.mark.parametrize("has_refresh_token", [True, False])
+    def test_refresh_now_that_cannot_work_is_a_notice(
+        self, redis_url: str, has_refresh_token: bool
+    ) -> None:
+        """K24"""
+        with rig(redis_url) as running:
+            token = {
+                "access_token": kit.new_token(),
+                "token_type": "bearer",
+                "expires_in": 3600,
+                **({"refresh_token": kit.new_token()} if has_refresh_token else {}),
+            }
+            running.provider.next_token_answer(kit.json_answer(token))
+            merchant = running.merchant()
+            for _ in range(2):
+                assert merchant.post_form("/token/refresh").headers["Location"] == "/dashboard"
+                page = merchant.get("/dashboard")
+                assert "Not refreshed" in page.text
+                assert "Tokens refreshed" not in page.text
+            assert merchant.status()["signed_in"] is True
+            assert running.provider.refreshes == int(has_refresh_token)
+
+    def test_a_refused_refresh_of_a_token_that_the_api_rejects_ends_the_connection(
+        self, redis_url: str
+    ) -> None:
+        """K24: it does not work, whatever its expiry says."""
+        with rig(redis_url) as running:
+            merchant = running.merchant()
+            running.provider.revoke_access_tokens()
+            running.provider.revoke_refresh_tokens()
+            assert merchant.get("/customers").headers["Location"] == "/login?next=/customers"
+            assert merchant.status() == {"signed_in": False}
+
+
+# --- keys that this app did not write ------------------------------------------------------------
+
+LOCKS: dict[str, Callable[[redis.Redis, bytes], object]] = {
+    "a list": lambda client, key: client.rpush(key, "x"),
+    "a hash": lambda client, key: client.hset(key, "x", "y"),
+    "text": lambda client, key: client.set(key, "planted"),
+    "nothing": lambda client, key: client.set(key, ""),
+    "a lock": lambda client, key: client.set(key, b"x" * 16),
+    "a failure": lambda client, key: client.set(key, b"failed "),
+    "a failure with a reason": lambda client, key: client.set(
+        key, b"failed 12345678 ClientMisconfigured <script>"
+    ),
+    "a failure that is no text": lambda client, key: client.set(key, b"failed \xff\xfe \xff"),
+}
+
+
+class TestPlantedLocks:
+    """K30: every wait is bounded by the app's own clock."""
+
+    @pytest.mark.parametrize("value", LOCKS)
+    @pytest.mark.parametrize("seconds", [None, 10**9], ids=["no expiry", "a huge expiry"])
+    def test_a_planted_lock_holds_nobody_up(
+        self, redis_url: str, value: str, seconds: int | None
+    ) -> None:
+        """K30"""
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
+            merchant = running.merchant()
+            key = running.tokens.lock_key(merchant.session_id).encode()
+            LOCKS[value](client, key)
+            if seconds:
+                client.expire(key, seconds)
+            running.clock.advance(3600)
+            assert merchant.get("/customers").status_code == 200
+            assert running.provider.refreshes == 1
+            assert not client.exists(key)
+
+    @pytest.mark.parametrize("seconds", [None, 3601, 10**9])
+    def test_a_failure_of_this_client_with_an_impossible_end_counts_for_nothing(
+        self, redis_url: str, seconds: int | None
+    ) -> None:
+        """K30: no `Retry-After: 1000000000`."""
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(kit.json_answer({}, 503))
+            assert retry_after(merchant.get("/customers")) <= FAILURE_PAUSE_SECONDS
+            (key,) = client.keys("omnifund:*:lock")
+            client.persist(key)
+            if seconds:
+                client.expire(key, seconds)
+            assert merchant.get("/customers").status_code == 200
+
+    def test_a_lock_that_may_be_real_is_waited_for_and_no_longer(self, redis_url: str) -> None:
+        """K30, E4: no more looks at a lock without an owner than fit into the wait."""
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
+            merchant = running.merchant()
+            key = running.tokens.lock_key(merchant.session_id)
+            client.set(key, b"x" * 16, ex=20)
+            running.clock.advance(3600)
+            client.config_resetstat()
+            page = merchant.get("/customers")
+            assert (page.status_code, merchant.status()["signed_in"]) == (503, True)
+            looks = client.info("commandstats")["cmdstat_pttl"]["calls"]
+            assert 1 < looks <= WAIT_SECONDS / 0.05 + 1
+
+    def test_a_planted_reason_is_not_shown(self, redis_url: str) -> None:
+        """K30, B7: not even with the mark of this client, which Redis shows."""
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
+            merchant = running.merchant()
+            running.clock.advance(3600)
+            running.provider.next_token_answer(kit.json_answer({"error": "invalid_client"}, 400))
+            assert merchant.get("/customers").status_code == 502
+            (key,) = client.keys("omnifund:*:lock")
+            mark = client.get(key)
+            words = b"Call 555-0100 to unlock your account"
+            client.set(key, mark.replace(b"invalid_client", words), ex=20)
+            page = merchant.get("/customers")
+            assert page.status_code == 502
+            assert "555-0100" not in page.text
 
 
 # --- helpers -----------------------------------------------------------------------------------
