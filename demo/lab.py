@@ -193,7 +193,8 @@ def _pause_store() -> None:
 def _explanation() -> dict[str, object] | None:
     """Return the card that led to this page, once, and the ID of the recording that shows it."""
     card, recording_id = _last_run()
-    if card is None or g.get("lab_explained"):
+    # A page of /login only leads on to OmniFund: the card's page is the one after the sign-in.
+    if card is None or request.endpoint == "auth.login" or g.get("lab_explained"):
         return None
     g.lab_explained = True
     return {"lab_card": card, "lab_shown": recording_id or g.request_id}
