@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.support.stack import Stack, running_stack
+from tests.support.valkey import ValkeyServer
 
 HOST = "https://shop.example"
 
@@ -70,3 +71,18 @@ def test_probes_reach_the_app_with_the_path_and_without(stack: Stack, path: str)
 def test_another_path_is_not_taken_for_it(stack: Stack, path: str) -> None:
     """K39"""
     assert stack.app.test_client().get(path, base_url=HOST).status_code == 404
+
+
+def test_the_way_on_from_an_error_page_stays_below_the_path(
+    visitor: tuple[FlaskClient, str], valkey: ValkeyServer
+) -> None:
+    """K39"""
+    client, prefix = visitor
+    client.set_cookie("__Host-omnifund_session", "x" * 43, secure=True, domain="shop.example")
+    valkey.pause()
+    try:
+        page = client.get(f"{prefix}/customers?page=2", base_url=HOST)
+    finally:
+        valkey.resume()
+    assert page.status_code == 503
+    assert 'href="/pay/customers?page=2"' in page.text
