@@ -39,10 +39,7 @@ _PLACES: Final[tuple[Function, ...]] = (
     OAuthClient.post,
 )
 
-_COMPLETE: Final[tuple[Function, ...]] = (
-    http.HTTPClient.send,
-    *filter(None, [getattr(http, "read_response", None)]),
-)
+_COMPLETE: Final[tuple[Function, ...]] = (http.HTTPClient.send, http.read_response)
 _TOKEN_RESPONSE: Final[tuple[Function, ...]] = (
     oauth.add_credentials,
     *_COMPLETE,

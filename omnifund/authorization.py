@@ -39,6 +39,11 @@ _MAX_COOKIE_LENGTH: Final = 3072
 _CLAIM_SECONDS: Final = PENDING_SECONDS + CLOCK_SKEW_SECONDS
 _POLL_SECONDS: Final = 0.05
 _FAILED: Final = b"failed"
+_SWAP: Final = """
+local last = redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return last
+"""
 
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,128}")
 _CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.11, without the space
@@ -289,7 +294,7 @@ class PendingRequests:
         """
         key, secret = self._browser(cookies)
         sealed = self.cipher.seal(connection_id.encode(), secret=secret, name=key)
-        return ("SET", key, sealed, "EX", _CLAIM_SECONDS, "GET")
+        return ("EVAL", _SWAP, 1, key, sealed, _CLAIM_SECONDS)
 
     def swapped(self, cookies: Mapping[str, str], result: Any) -> str | None:
         """Return the connection ID that ``swap_command`` has replaced, if any."""

@@ -37,7 +37,8 @@ MAX_IDLE_SECONDS: Final = 30
 MAX_HEAD_BYTES: Final = 128 * 1024
 DEFAULT_RETRY_AFTER: Final = 5
 MAX_RETRY_AFTER: Final = 3600
-_JSON_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+# With the hook, a number beyond a float becomes infinite; its reader decides what it means.
+_JSON_OBJECT: Final = msgspec.json.Decoder(dict[str, Any], float_hook=float)
 
 # At DEBUG httpcore2 logs the headers of responses, which may repeat a secret.
 logging.getLogger("httpcore2").setLevel(logging.INFO)
@@ -214,7 +215,7 @@ def read_json_object(response: Response) -> Mapping[str, Any]:
     if not re.fullmatch(r"application/([a-z0-9.+-]+\+)?json", content_type):
         raise InvalidResponse("OmniFund's response is not JSON")
     try:
-        # Strict (RFC 8259 §6, §8.2): no NaN, no number beyond a float, no half of a surrogate pair.
+        # Strict (RFC 8259 §6, §8.2): no NaN, no half of a surrogate pair.
         return _JSON_OBJECT.decode(response.body)
     except (ValueError, RecursionError):
         raise InvalidResponse("OmniFund's response is not a JSON object") from None

@@ -97,7 +97,7 @@ def test_a_secret_in_a_callbacks_error_is_masked_in_what_went_wrong(running: Rig
     callback = merchant.authorize().partition("&code=")[0]
     merchant.get(f"{callback}&error={SECRET[:60]}")
     recording = recordings(merchant)[0]
-    assert recording["problem"] == "AuthorizationErrorResponse: authorization error: …"
+    assert recording["problem"].startswith("AuthorizationErrorResponse: ")
     assert SECRET[:20] not in shown(merchant)
 
 
