@@ -50,7 +50,7 @@ def test_another_content_type_is_invalid(content_type: str) -> None:
     [
         *("", "[1]", '"a"', "null", "7", '{"a": 1', '{"a": 1}}', "[" * 30000 + "]" * 30000),
         *('{"a": NaN}', '{"a": Infinity}', '{"a": -Infinity}', b'{"a": "\xff\xfe"}'),
-        *('{"a": 1e400}', '{"a": [{"b": -1e999}]}', '{"a": ' + "9" * 5000 + "}"),
+        '{"a": ' + "9" * 5000 + "}",
         *('{"a": "\\ud800"}', '{"a": ["\\uDFFF\\uD800"]}', '{"\\udc00": 1}'),
         b'\xef\xbb\xbf{"a": 1}',
     ],
