@@ -178,7 +178,8 @@ def _listing(template: str, fetch: Callable[[int], Page[Any]], **values: Any) ->
     try:
         result, status = fetch(_page_number()), 200
     except InvalidFilter:
-        result, status = Page[Any]((), None, 1, None, None, None), 400
+        # Not Page[Any](…): an object with slots cannot be told its type arguments.
+        result, status = Page((), None, 1, None, None, None), 400
     page = render_template(template, result=result, is_invalid=status == 400, **values)
     return page, status
 
