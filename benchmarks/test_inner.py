@@ -8,11 +8,11 @@ from typing import Final
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.provider import new_token
 from omnifund.encryption import Cipher, fingerprint
 from omnifund.http import Response
 from omnifund.oauth import require_consistent_status
 from omnifund.token import Token
+from tests.faults.provider import new_token
 from web.logging import _redact
 from web.pages import masked
 

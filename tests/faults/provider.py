@@ -248,8 +248,8 @@ def _head(
 class ScriptedProvider:
     """Listens on this machine, remembers every request, plays the answers that it was given."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        """``tls``: a server context, to speak https."""
+    def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        """``tls``: a server context, to speak https. ``port``: 0 for a free one."""
         self._tls = tls
         self._lock = threading.Condition()
         self._answers: dict[tuple[str, str], deque[Answer]] = defaultdict(deque)
@@ -259,13 +259,20 @@ class ScriptedProvider:
         self.requests: list[Request] = []
         self.connections = 0
         self.tls_handshakes = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self.port = self.listen(port, tls)
 
     @property
     def url(self) -> str:
         """The provider's base URL."""
         return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
+
+    def listen(self, port: int = 0, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on one more port, before the provider is entered; return its number."""
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._listeners.append((listener, tls))
+        number: int = listener.getsockname()[1]
+        return number
 
     def on(self, method: str, path: str, *answers: Answer) -> Self:
         """Answer requests to ``path`` with these, one after the other; the last one stays."""
@@ -296,9 +303,10 @@ class ScriptedProvider:
             return answers.popleft() if len(answers) > 1 else answers[0]
 
     def __enter__(self) -> Self:
-        thread = threading.Thread(target=self._accept, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        for listener in self._listeners:
+            thread = threading.Thread(target=self._accept, args=listener, daemon=True)
+            thread.start()
+            self._threads.append(thread)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -306,15 +314,15 @@ class ScriptedProvider:
         with self._lock:
             open_sockets = list(self._sockets)
         # close() alone would not wake a thread that waits in accept() or recv().
-        for each in (self._listener, *open_sockets):
+        for each in (*(listener for listener, _ in self._listeners), *open_sockets):
             _shut(each)
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         while not self._closing.is_set():
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -322,14 +330,15 @@ class ScriptedProvider:
                 self.connections += 1
                 number = self.connections
                 self._sockets.add(connection)
-            thread = threading.Thread(target=self._serve, args=(connection, number), daemon=True)
+            arguments = (connection, number, tls)
+            thread = threading.Thread(target=self._serve, args=arguments, daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def _serve(self, connection: socket.socket, number: int) -> None:
+    def _serve(self, connection: socket.socket, number: int, tls: ssl.SSLContext | None) -> None:
         try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_side=True)
                 with self._lock:
                     self._sockets.add(connection)
                     self.tls_handshakes += 1
@@ -393,11 +402,12 @@ class HonestProvider(ScriptedProvider):
         self,
         *,
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
         expires_in: int = 3600,
         clock: Callable[[], float] = time.time,
         delay: float = 0,
     ) -> None:
-        super().__init__(tls=tls)
+        super().__init__(tls=tls, port=port)
         self.expires_in = expires_in
         self.delay = delay
         self._clock = clock
@@ -480,6 +490,10 @@ class HonestProvider(ScriptedProvider):
         scheme, _, token = (request.header("Authorization") or "").partition(" ")
         if scheme != "Bearer" or self._clock() > self._access.get(token, 0):
             return json_answer({"error": "invalid_grant"}, 401)
+        return self.collection(request)
+
+    def collection(self, request: Request) -> Answer:
+        """Return the answer to an API request whose access token is valid."""
         member = {"@id": f"{request.path}/1", "id": 1, "firstName": "Ada", "amount": "12.50"}
         return json_answer(
             {"@type": "hydra:Collection", "hydra:member": [member], "hydra:totalItems": 1}
