@@ -63,7 +63,7 @@ def test_the_environment_is_read_in_one_place_of_each_application() -> None:
     }
 
 
-def test_nobody_imports_the_application_factory() -> None:
+def test_no_module_imports_the_application_factory() -> None:
     assert {path for path in users_of("app", "app.create_app") if path != "app.py"} == set()
 
 

@@ -114,7 +114,7 @@ def test_back_after_signing_in_and_after_signing_out_shows_no_error(
 
 
 @pytest.mark.expects_console_errors
-def test_the_password_work_flow(page: Page, stack: Stack) -> None:
+def test_the_password_grant(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/login/password")
     page.get_by_label("OmniFund username").fill(USERNAME)
     page.get_by_label("OmniFund password").fill("not the password")

@@ -1,4 +1,4 @@
-"""``flask omnifund doctor`` and ``flask omnifund token``, as somebody types them."""
+"""``flask omnifund doctor`` and ``flask omnifund token``, as an operator types them."""
 
 from __future__ import annotations
 

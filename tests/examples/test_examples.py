@@ -228,7 +228,7 @@ def test_signing_out_deletes_the_token(merchant: Merchant, site: Site) -> None:
     assert merchant.customers() is None
 
 
-def test_another_site_signs_nobody_out(merchant: Merchant, site: Site) -> None:
+def test_another_site_ends_no_session(merchant: Merchant, site: Site) -> None:
     merchant.sign_in()
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
     answer = merchant.post(f"{site.url}/logout", headers=headers, timeout=30)
@@ -236,13 +236,13 @@ def test_another_site_signs_nobody_out(merchant: Merchant, site: Site) -> None:
     assert merchant.customers() == 30
 
 
-def test_a_link_signs_nobody_out(merchant: Merchant) -> None:
+def test_a_link_ends_no_session(merchant: Merchant) -> None:
     merchant.sign_in()
     assert merchant.get("/logout").status_code == 405
     assert merchant.customers() == 30
 
 
-def test_a_browser_keeps_seven_attempts_and_the_newest_work(merchant: Merchant) -> None:
+def test_a_browser_keeps_seven_pending_requests_and_the_newest_work(merchant: Merchant) -> None:
     for _ in range(9):
         merchant.get("/login")
     callback = merchant.authorize()
@@ -272,14 +272,14 @@ def test_no_token_is_in_the_browser(merchant: Merchant) -> None:
 
 @dataclass(frozen=True)
 class Answers:
-    """What an example has said to somebody who signs in without a browser."""
+    """What an example returned during a sign-in without a browser."""
 
     login: requests.Response
     callback: requests.Response
 
 
 def sign_in_at(name: str, folder: Path, redis_url: str, redirect_uri: str, **more: Any) -> Answers:
-    """Run an example with a provider that approves everybody, and sign in."""
+    """Run an example with a provider that approves every request, and sign in."""
     with (
         HonestProvider() as provider,
         started(
@@ -309,7 +309,7 @@ def sign_in_at(name: str, folder: Path, redis_url: str, redirect_uri: str, **mor
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_url: str) -> None:
-    """The redirect URI says that there is a proxy that speaks https; here nobody plays it."""
+    """The redirect URI says that there is a proxy that speaks https; here there is none."""
     answers = sign_in_at(name, tmp_path, redis_url, "https://localhost/callback")
     assert answers.login.headers["Set-Cookie"].startswith("__Host-omnifund_attempt_")
     for answer in (answers.login, answers.callback):

@@ -225,7 +225,7 @@ def bad_chunked() -> Answer:
 
 
 def huge_headers() -> Answer:
-    """More headers than anybody should read."""
+    """More headers than any client should read."""
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 60000) for number in range(200))
     return sends(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + lines + b"\r\n{}")
 
@@ -392,7 +392,7 @@ def new_token() -> str:
 
 
 class HonestProvider(ScriptedProvider):
-    """Approves everybody, issues, rotates and checks tokens; single use is atomic.
+    """Approves every request; issues, rotates, and checks tokens; single use is atomic.
 
     ``expires_in``: what the next tokens live, in seconds. ``clock`` returns Unix seconds.
     ``delay``: seconds that each token answer takes.
@@ -542,7 +542,7 @@ def odd_token_responses() -> Iterator[tuple[str, Answer]]:
     yield "only a number of 5000 digits", raw_answer(b"9" * 5000)
 
 
-def every_misbehaviour(elsewhere: str) -> Iterator[tuple[str, Answer]]:
+def every_misbehavior(elsewhere: str) -> Iterator[tuple[str, Answer]]:
     """Every way of answering badly that comes back quickly, by name.
 
     ``elsewhere``: a URL for redirects to lead to.

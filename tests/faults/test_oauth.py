@@ -28,7 +28,7 @@ from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
 from tests.faults import provider as kit
-from tests.faults.provider import ScriptedProvider, every_misbehaviour
+from tests.faults.provider import ScriptedProvider, every_misbehavior
 
 TOKEN = "/oauth/v2/token"
 GOOD: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_the_other_grants_send_what_the_manual_says(provider: ScriptedProvider) 
     ]
 
 
-@pytest.mark.parametrize(("name", "answer"), list(every_misbehaviour("http://localhost:1/token")))
+@pytest.mark.parametrize(("name", "answer"), list(every_misbehavior("http://localhost:1/token")))
 def test_no_misbehavior_is_taken_for_a_token_and_each_request_is_sent_once(
     provider: ScriptedProvider, name: str, answer: kit.Answer
 ) -> None:

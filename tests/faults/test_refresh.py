@@ -48,7 +48,9 @@ class TestOneRefresh:
                 assert merchant.stored.token.generation == 1
             assert running.provider.rejections == 0
 
-    def test_a_refused_access_token_is_replaced_once_for_everybody(self, redis_url: str) -> None:
+    def test_a_rejected_access_token_is_replaced_once_for_all_requests(
+        self, redis_url: str
+    ) -> None:
         """E2, E13"""
         with fleet(redis_url, workers=4) as running:
             for count in (1, 5, 50):
@@ -60,7 +62,7 @@ class TestOneRefresh:
                 assert running.provider.refreshes == before + 1
 
     def test_a_slow_provider_is_still_asked_once(self, redis_url: str) -> None:
-        """E3: slower than anybody waits, so some are told to come back; nobody is signed out."""
+        """E3: slower than a request waits, so some are told to come back; none is signed out."""
         with fleet(redis_url, workers=2, expires_in=0) as running:
             merchant = running.merchant()
             running.provider.expires_in, running.provider.delay = 3600, 6
@@ -73,9 +75,9 @@ class TestOneRefresh:
             assert running.provider.refreshes == 1
             assert merchant.get("/customers").status_code == 200
 
-    def test_while_the_old_token_lives_nobody_waits(self, redis_url: str) -> None:
-        """E2"""
-        with rig(redis_url) as running:
+    def test_while_the_old_token_is_valid_no_request_waits(self, redis_url: str) -> None:
+        """E2: each looks at the lock once, and goes on."""
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
             merchant = running.merchant()
             running.clock.advance(3550)
             release = threading.Event()
@@ -83,10 +85,10 @@ class TestOneRefresh:
             with ThreadPoolExecutor(1) as pool:
                 first = pool.submit(merchant.get, "/customers")
                 running.provider.wait_for(TOKEN, 2)
-                started = time.monotonic()
+                client.config_resetstat()
                 answers = merchant.in_parallel("/customers", 5)
-                assert time.monotonic() - started < 2
                 assert [answer.status_code for answer in answers] == [200] * 5
+                assert looks_at_the_lock(client) == 5
                 release.set()
                 assert first.result().status_code == 200
 
@@ -164,7 +166,7 @@ class TestTrouble:
             assert merchant.get("/customers").status_code == status
             assert merchant.get("/session").json()["signed_in"] is True
             end_the_lock(redis_url)
-            # After a closed connection nobody knows whether the refresh token lives; here it does.
+            # After a closed connection the refresh token may be valid or not; here it is.
             assert merchant.get("/customers").status_code == 200
 
     def test_a_refresh_that_times_out_is_remembered_as_one(self, redis_url: str) -> None:
@@ -221,10 +223,10 @@ class TestTrouble:
             merchant.sign_in()
             assert "You had to sign in again" in merchant.get("/dashboard").text
 
-    def test_a_rejected_refresh_is_not_believed_when_somebody_else_has_refreshed(
+    def test_a_rejected_refresh_does_not_count_when_another_request_has_refreshed(
         self, redis_url: str
     ) -> None:
-        """E10: whoever refreshed had lost the turn, but saved before this answer came."""
+        """E10: the other one had lost the lock, but stored its token before this response came."""
         with rig(redis_url) as running:
             merchant = running.merchant()
             running.clock.advance(3600)
@@ -376,9 +378,10 @@ class TestInTheMiddle:
             running.provider.next_token_answer(*break_after(network.refuse, running))
             started = time.monotonic()
             assert merchant.get("/customers").status_code == 200
-            assert SAVE_SECONDS <= time.monotonic() - started < SAVE_SECONDS + 4
+            assert time.monotonic() - started >= SAVE_SECONDS
+            assert network.refused > 2
             network.accept()
-            # Nobody knows the new refresh token any more: one clean sign-in, to the same page.
+            # The new refresh token is lost: one clean sign-in, to the same page.
             end_the_lock(redis_url)
             # The app may need a moment to reach Redis again, and says so with 503.
             wait_until(lambda: merchant.get("/customers").status_code != 503, what="Redis")
@@ -411,21 +414,20 @@ class TestInTheMiddle:
                 assert merchant.sign_in("/customers").headers["Location"] == "/customers"
                 assert merchant.get("/customers").status_code == 200
 
-    def test_whoever_dies_before_sending_holds_the_others_up_for_a_bounded_time(
+    def test_a_process_that_dies_before_sending_holds_others_up_for_a_bounded_time(
         self, redis_url: str
     ) -> None:
         """E4"""
-        with rig(redis_url) as running:
+        with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
             merchant = running.merchant()
             dead = running.tokens.acquire_refresh_lock(merchant.session_id, seconds=25)
             assert dead.acquired
             running.clock.advance(3550)
             assert merchant.get("/customers").status_code == 200
             running.clock.advance(50)
-            started = time.monotonic()
-            answer = merchant.get("/customers")
-            assert 4 < time.monotonic() - started < 8
-            assert answer.status_code == 503
+            client.config_resetstat()
+            assert merchant.get("/customers").status_code == 503
+            assert 1 < looks_at_the_lock(client) <= WAIT_SECONDS / 0.05 + 1
             assert merchant.get("/session").json()["signed_in"] is True
             end_the_lock(redis_url)
             assert merchant.get("/customers").status_code == 200
@@ -661,7 +663,7 @@ class TestNoRefresh:
                 assert merchant.sign_in("/customers").status_code == 303
                 assert merchant.get("/customers").status_code == 200
 
-    def test_a_refused_refresh_signs_nobody_out_while_the_access_token_works(
+    def test_after_a_refused_refresh_the_access_token_is_used_until_it_expires(
         self, redis_url: str
     ) -> None:
         """K24, E10"""
@@ -736,7 +738,7 @@ class TestPlantedLocks:
 
     @pytest.mark.parametrize("value", LOCKS)
     @pytest.mark.parametrize("seconds", [None, 10**9], ids=["no expiry", "a huge expiry"])
-    def test_a_planted_lock_holds_nobody_up(
+    def test_a_planted_lock_holds_no_request_up(
         self, redis_url: str, value: str, seconds: int | None
     ) -> None:
         """K30"""
@@ -777,8 +779,7 @@ class TestPlantedLocks:
             client.config_resetstat()
             page = merchant.get("/customers")
             assert (page.status_code, merchant.status()["signed_in"]) == (503, True)
-            looks = client.info("commandstats")["cmdstat_pttl"]["calls"]
-            assert 1 < looks <= WAIT_SECONDS / 0.05 + 1
+            assert 1 < looks_at_the_lock(client) <= WAIT_SECONDS / 0.05 + 1
 
     def test_a_planted_reason_is_not_shown(self, redis_url: str) -> None:
         """K30, B7: not even with the mark of this client, which Redis shows."""
@@ -808,6 +809,11 @@ def break_after(action: Callable[[], None], running: Rig) -> tuple[kit.Answer]:
         return honest(request, wire)
 
     return (answer,)
+
+
+def looks_at_the_lock(client: redis.Redis) -> int:
+    """How often the lock was asked for since the counts were reset; each time with a PTTL."""
+    return int(client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0))
 
 
 def end_the_lock(redis_url: str) -> None:

@@ -211,12 +211,12 @@ def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_u
             return kit.json_answer({"hydra:member": [member]})
 
         provider._api = api  # type: ignore[method-assign]  # an API that says whose token it got
-        everybody = []
+        merchants = []
         for number in range(merchants_count):
             merchant = Merchant(running)
             merchant.sign_in()
             owners[merchant.stored.token.access_token] = str(number)
-            everybody.append(merchant)
+            merchants.append(merchant)
         stop = threading.Event()
 
         def trouble() -> None:
@@ -225,7 +225,7 @@ def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_u
                 os.kill(dice.choice(running.server.worker_pids()), signal.SIGKILL)
 
         def visit(number: int) -> str:
-            merchant, own = everybody[number], f"owner-{number}-"
+            merchant, own = merchants[number], f"owner-{number}-"
             try:
                 answer = requests.get(
                     f"{running.url}/customers",

@@ -89,7 +89,7 @@ def test_only_a_person_opening_the_page_starts_a_sign_in(
     assert "Set-Cookie" not in answer.headers
 
 
-def test_a_head_request_starts_nothing_and_redeems_nothing(merchant: Merchant) -> None:
+def test_a_head_request_starts_nothing_and_exchanges_nothing(merchant: Merchant) -> None:
     """A1"""
     answer = merchant.request("HEAD", f"{merchant.at.url}/login")
     assert (answer.status_code, answer.headers.get("Location")) == (400, None)
@@ -109,7 +109,7 @@ def test_the_redirect_uri_is_the_configured_one_whatever_the_request_says(
     )
 
 
-def test_somebody_who_came_to_127_0_0_1_is_sent_to_localhost_first(
+def test_a_visitor_at_127_0_0_1_is_sent_to_localhost_first(
     stack: Stack, merchant: Merchant
 ) -> None:
     """A7"""
@@ -154,12 +154,12 @@ def test_a_denial_is_explained_and_changes_nothing_else(merchant: Merchant) -> N
     assert "You denied access" in answer.text
     assert "/login" in answer.text
     assert merchant.status() == before
-    # The state is used up: a code that somebody adds later opens nothing.
+    # The state is used up: a code that is added later opens nothing.
     replay = f"/callback?code=stolen&state={query_of(callback)['state']}"
     assert merchant.get(replay).status_code == 400
 
 
-def test_reloading_the_callback_leads_to_the_dashboard_and_redeems_nothing(
+def test_reloading_the_callback_leads_to_the_dashboard_and_exchanges_nothing(
     merchant: Merchant,
 ) -> None:
     """B3"""
@@ -191,7 +191,7 @@ def test_another_browser_cannot_use_a_callback(stack: Stack, merchant: Merchant)
     assert merchant.get(callback).status_code == 303
 
 
-def test_an_attempt_is_good_for_ten_minutes(stack: Stack, merchant: Merchant) -> None:
+def test_a_pending_request_is_valid_for_ten_minutes(stack: Stack, merchant: Merchant) -> None:
     """B1"""
     callback = merchant.authorize()
     stack.clock.advance(601)
@@ -226,7 +226,7 @@ def test_signing_in_again_leaves_nothing_of_the_session_before(
     assert not before & after
 
 
-def test_at_most_seven_attempts_live_in_a_browser_and_the_newest_survive(
+def test_a_browser_has_at_most_seven_pending_requests_and_the_newest_stay(
     merchant: Merchant,
 ) -> None:
     """A5"""
@@ -266,7 +266,7 @@ def test_the_callback_leaves_for_a_clean_address(merchant: Merchant) -> None:
     assert "?" not in answer.headers["Location"]
 
 
-def test_the_password_work_flow_signs_in(merchant: Merchant) -> None:
+def test_the_password_grant_signs_in(merchant: Merchant) -> None:
     answer = merchant.press(
         "/login/password?next=/customers",
         "/login/password",
@@ -298,7 +298,7 @@ def test_the_password_form_wants_its_csrf_token(merchant: Merchant) -> None:
     assert merchant.status() == {"signed_in": False}
 
 
-def test_the_password_work_flow_is_not_there_when_it_is_off(redis_url: str) -> None:
+def test_the_password_grant_is_not_there_when_it_is_off(redis_url: str) -> None:
     """G6"""
     with running_stack(redis_url, password_grant=False) as stack:
         merchant = Merchant(stack)
@@ -383,7 +383,7 @@ def test_a_pending_request_ends_with_the_browsers_session(merchant: Merchant) ->
 
 
 @pytest.mark.parametrize("is_completed", [True, False])
-def test_a_callback_from_the_history_of_a_closed_browser_signs_nobody_in(
+def test_a_callback_from_the_history_of_a_closed_browser_is_refused(
     merchant: Merchant, is_completed: bool
 ) -> None:
     """K8"""

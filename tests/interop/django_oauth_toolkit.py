@@ -18,7 +18,7 @@ MERCHANT, PASSWORD = "merchant", "made-up-password"
 
 
 class AlwaysSignedIn:
-    """Middleware: whoever comes is the merchant."""
+    """Middleware: every visitor is the merchant."""
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Local OmniFund as a server for clients that nobody here wrote: all three grants, and the errors.
+"""Local OmniFund as a server for third-party clients: all three grants, and the errors.
 
 The manual's own commands, run as they are printed, are in tests/local_omnifund/test_manual.py.
 docs/interoperability.md says what a user of each client has to know; all of it is seen here.

@@ -1,4 +1,4 @@
-"""The app as a client of authorization servers that nobody here wrote.
+"""The app as a client of third-party authorization servers.
 
 docs/interoperability.md says what is different about each; every difference is seen here.
 """
@@ -21,7 +21,7 @@ NODE = Path(__file__).parent / "node"
 
 
 def by_password(visit: Visit, password: str) -> requests.Response:
-    """Sign in with the password work-flow."""
+    """Sign in with the password grant."""
     return visit.press("/login/password", "/login/password", username=MERCHANT, password=password)
 
 
@@ -98,20 +98,24 @@ class TestDjangoOAuthToolkit:
             # Its description is about the challenge; the code alone is shown.
             assert_refused(visit.get(callback), 400, "invalid_request")
 
-    def test_a_wrong_client_secret_is_our_side(self, server: OtherServer, redis_url: str) -> None:
+    def test_a_wrong_client_secret_is_on_the_side_of_the_app(
+        self, server: OtherServer, redis_url: str
+    ) -> None:
         """The status of ``invalid_client`` is 401 here, and 400 at OmniFund."""
         with visiting(server, redis_url, omnifund_client_secret="another") as visit:
             answer = visit.get(self.answer_consent(visit, allow="Authorize"))
             assert_refused(answer, 502, "invalid_client")
 
-    def test_the_password_work_flow(self, server: OtherServer, redis_url: str) -> None:
+    def test_the_password_grant(self, server: OtherServer, redis_url: str) -> None:
         """A client has one grant type, so this is another client of the same server."""
         with visiting(server, redis_url, omnifund_client_id="interop-password") as visit:
             assert by_password(visit, "wrong").status_code == 401
             assert by_password(visit, PASSWORD).status_code == 303
             assert_refreshing_rotates(visit)
 
-    def test_a_grant_that_the_client_may_not_use_is_our_side(self, visit: Visit) -> None:
+    def test_a_grant_that_the_client_may_not_use_is_on_the_side_of_the_app(
+        self, visit: Visit
+    ) -> None:
         assert_refused(by_password(visit, PASSWORD), 502, "unauthorized_client")
 
 
@@ -160,7 +164,7 @@ class TestOidcProvider:
         assert query_of(callback)["iss"] == server.url
         assert_refused(visit.get(callback), 403, "access_denied")
 
-    def test_its_name_has_to_be_the_base_url_to_the_letter(
+    def test_its_name_must_exactly_match_the_base_url(
         self, server: OtherServer, redis_url: str
     ) -> None:
         """B9"""
@@ -182,12 +186,14 @@ class TestOidcProvider:
         with visiting(server, redis_url, omnifund_client_id=client_id) as visit:
             assert_refused(visit.get(self.consent(visit, server)), 403, "access_denied")
 
-    def test_a_wrong_client_secret_is_our_side(self, server: OtherServer, redis_url: str) -> None:
+    def test_a_wrong_client_secret_is_on_the_side_of_the_app(
+        self, server: OtherServer, redis_url: str
+    ) -> None:
         with visiting(server, redis_url, omnifund_client_secret="another") as visit:
             answer = visit.get(self.consent(visit, server))
             assert_refused(answer, 502, "invalid_client")
 
-    def test_it_has_no_password_work_flow(self, visit: Visit) -> None:
+    def test_it_has_no_password_grant(self, visit: Visit) -> None:
         assert_refused(by_password(visit, PASSWORD), 502, "unsupported_grant_type")
 
 
@@ -204,7 +210,7 @@ class TestOAuth2MockServer:
             yield visit
 
     def sign_in(self, visit: Visit, server: OtherServer) -> requests.Response:
-        """Sign in; it asks nobody anything."""
+        """Sign in; it has no pages."""
         return visit.get(visit.follow(visit.get("/login"), until=server.callback))
 
     def answer_next(self, server: OtherServer, **errors: str) -> None:
@@ -214,7 +220,7 @@ class TestOAuth2MockServer:
     def test_a_sign_in_with_pkce_and_a_refresh(self, server: OtherServer, visit: Visit) -> None:
         assert self.sign_in(visit, server).headers["Location"] == "/dashboard"
         before = visit.stored
-        # Nobody asked for a scope, nor for the ID token that comes along and is left alone.
+        # The app requested no scope, and no ID token; the one that comes along is not stored.
         assert before.token.scope == "dummy"
         assert "id_token" in visit.get("/inspector").text
         # Its access tokens are JWTs.
@@ -241,8 +247,8 @@ class TestOAuth2MockServer:
         self.answer_next(server, token="invalid_grant")
         assert_not_refreshed(visit)
 
-    def test_the_password_work_flow(self, server: OtherServer, visit: Visit) -> None:
+    def test_the_password_grant(self, server: OtherServer, visit: Visit) -> None:
         assert by_password(visit, "any").headers["Location"] == "/dashboard"
-        # No scope in the answer: nobody has ever named one.
+        # No scope in the response: neither side has ever named one.
         assert visit.status()["scope"] is None
         assert refresh(visit).headers["Location"] == "/dashboard"

@@ -38,7 +38,7 @@ _next_ports: Final = itertools.count(random.SystemRandom().randrange(len(_PORTS)
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on now, and that this process has not been given."""
+    """Return a TCP port that is free now, and that this process has not been given."""
     for number in _next_ports:
         port = _PORTS[number % len(_PORTS)]
         with socket.socket() as listener, contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody listens on this port of this machine."""
+    """Whether a process listens on this port of this machine."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0

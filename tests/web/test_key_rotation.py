@@ -15,7 +15,7 @@ from tests.support.stack import app_settings
 OLD, NEW = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 
 
-def test_a_rotation_signs_nobody_out_and_dropping_the_old_key_does_so_cleanly(
+def test_a_rotation_keeps_sessions_and_dropping_the_old_key_ends_them_cleanly(
     redis_url: str,
 ) -> None:
     """H2: three servers of one fleet, in the three states of a rotation."""

@@ -1,4 +1,4 @@
-// oauth2-mock-server on OmniFund's paths. It approves everybody and checks nothing but PKCE.
+// oauth2-mock-server on OmniFund's paths. It approves every request and checks only PKCE.
 
 import { OAuth2Server } from "oauth2-mock-server";
 
