@@ -40,8 +40,9 @@ _CLAIM_SECONDS: Final = PENDING_SECONDS + CLOCK_SKEW_SECONDS
 _POLL_SECONDS: Final = 0.05
 _FAILED: Final = b"failed"
 _SWAP: Final = """
-local last = redis.call('GET', KEYS[1])
+local last = redis.pcall('GET', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if type(last) == 'table' then return false end -- an error: the key had another type
 return last
 """
 

@@ -42,8 +42,8 @@ _FAILURES: Final[tuple[tuple[Any, str], ...]] = (
     ((exceptions.TimeoutError, TimeoutError), "Redis did not respond in time"),
     (Exception, "Redis is unreachable"),
 )
-# What a read returns when there is no such key; of SET, only SET … GET can find another type.
-_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "LRANGE": [], "SET": None}
+# What a read returns when there is no such key.
+_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "LRANGE": []}
 
 
 class RedisClient(Protocol):

@@ -524,7 +524,6 @@ def odd_token_responses() -> Iterator[tuple[str, Answer]]:
         ("half a surrogate pair in the scope", "scope", '"read \\ud800"'),
         ("half a surrogate pair in the type", "token_type", '"\\ud800"'),
         ("half a surrogate pair in another field", "extra", '"\\ud800"'),
-        ("a number too large in another field", "extra", "1e400"),
         ("a NUL in the token", "access_token", '"abc\\u0000"'),
         ("a scope of 50,000 characters", "scope", f'"{"x" * 50_000}"'),
     ):

@@ -1,4 +1,4 @@
-"""Pages of the API's data: odd values, too many, filters that OmniFund does not understand."""
+"""Pages of the API's data: odd values, and filters that OmniFund does not understand."""
 
 from __future__ import annotations
 
@@ -10,35 +10,6 @@ from tests.faults import provider as kit
 from tests.support.browsing import forms
 from tests.support.merchant import Merchant
 from tests.support.rig import rig
-
-
-def members(count: int) -> kit.Answer:
-    body = b'{"hydra:member": [' + b",".join([b'{"id":1}'] * count) + b"]}"
-    return kit.raw_answer(body)
-
-
-@pytest.mark.parametrize("path", ["/customers", "/transactions", "/transactions?kind=pending"])
-def test_four_hundred_thousand_members_are_no_page(redis_url: str, path: str) -> None:
-    """K18: 3.6 MB of them, less than a response may have."""
-    with rig(redis_url) as running:
-        merchant = running.merchant()
-        running.provider.next_api_answer(members(400_000))
-        page = merchant.get(path)
-        assert (page.status_code, page.headline) == (502, "OmniFund sent an invalid response")
-        assert len(page.content) < 20_000
-        assert merchant.status()["signed_in"] is True
-
-
-@pytest.mark.parametrize(("count", "status"), [(0, 200), (1000, 200), (1001, 502)])
-def test_a_page_has_a_thousand_members_at_most(redis_url: str, count: int, status: int) -> None:
-    """K18"""
-    with rig(redis_url) as running:
-        merchant = running.merchant()
-        running.provider.next_api_answer(members(count))
-        page = merchant.get("/customers")
-        assert page.status_code == status, page
-        if status == 200:
-            assert page.text.count('scope="row"') == count
 
 
 @pytest.mark.parametrize(
@@ -54,6 +25,7 @@ def test_a_page_has_a_thousand_members_at_most(redis_url: str, count: int, statu
         "-1",
         "253402300800",
         "1e300",
+        "1e400",
         "9" * 400,
         "true",
         "{}",
@@ -82,6 +54,7 @@ def test_a_date_that_is_none_is_left_out(redis_url: str, date: str) -> None:
         '"1,50"',
         '"٣"',
         "1e300",
+        "1e400",
         "9" * 30,
         "null",
         "[]",
@@ -99,7 +72,7 @@ def test_an_amount_that_is_none_is_left_out(redis_url: str, amount: str) -> None
         assert "settled" in page.text
 
 
-@pytest.mark.parametrize("value", ["1e400", '"\\ud800"', "NaN", '"\\udfff\\ud800"'])
+@pytest.mark.parametrize("value", ['"\\ud800"', "NaN", "-Infinity", '"\\udfff\\ud800"'])
 @pytest.mark.parametrize("where", ["amount", "firstName", "status", "anything"])
 def test_a_response_that_is_not_strictly_json_is_not_used(
     redis_url: str, where: str, value: str
@@ -178,20 +151,6 @@ def test_any_400_of_the_api_is_a_400_with_the_form(redis_url: str, path: str) ->
         assert any(form.method == "get" for form in forms(page))
         assert "from the server" not in page.text
         assert running.provider.refreshes == 0
-
-
-def test_a_new_token_that_the_api_rejects_too_is_a_state_of_its_own(redis_url: str) -> None:
-    """K21, E13"""
-    with rig(redis_url) as running:
-        merchant = running.merchant()
-        refusal = kit.json_answer({"error": "invalid_grant"}, 401)
-        running.provider.next_api_answer(refusal, refusal)
-        page = merchant.get("/customers")
-        assert (page.status_code, page.headline) == (502, "OmniFund rejects its own new token")
-        assert "interpret" not in page.text
-        assert running.provider.refreshes == 1
-        assert merchant.status()["signed_in"] is True
-        assert merchant.get("/customers").status_code == 200
 
 
 def test_a_name_is_shown_as_it_is_and_not_as_markup(redis_url: str) -> None:
