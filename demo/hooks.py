@@ -16,7 +16,12 @@ from demo.recorder import INCOMING, Frame, Recorder, Recording, current, harmles
 from omnifund import authorization
 from omnifund.authorization import AuthorizationRequest
 from omnifund.client import OmniFund
-from omnifund.errors import InvalidState, OmniFundError, StoreUnavailable
+from omnifund.errors import (
+    InvalidState,
+    OmniFundError,
+    ReauthorizationRequired,
+    StoreUnavailable,
+)
 from omnifund.events import Event, OnEvent
 from omnifund.oauth import OAuthClient
 from web import auth, sessions
@@ -166,7 +171,9 @@ def _session_id(response: Response) -> str | None:
     """Return the ID of the session that the browser has after ``response``, if it has one."""
     if (cookie := _session_cookie(response)) is not None:
         return cookie.partition("=")[2].partition(";")[0] or None
-    return sessions.current().presented_id()
+    # The cookie of a session that has ended stays in the browser: another tab may have replaced it.
+    has_ended = isinstance(g.get("handled_error"), ReauthorizationRequired)
+    return None if has_ended else sessions.current().presented_id()
 
 
 def _session_cookie(response: Response) -> str | None:
