@@ -251,8 +251,8 @@ class _Backend(httpcore2.SyncBackend):
 
         def connect() -> None:
             try:
-                # Half for each address, so that a silent one leaves time for the next.
-                stream = super(_Backend, self).connect_tcp(host, port, left / 2)
+                # A quarter for each address, so that a silent one leaves time for the next.
+                stream = super(_Backend, self).connect_tcp(host, port, left / 4)
                 connecting.set_result(_Stream(stream))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout, UnicodeError) as error:
                 connecting.set_exception(error)

@@ -313,8 +313,8 @@ def test_a_password_for_a_redis_without_one_is_named(valkey: ValkeyServer) -> No
         ("+@all -getex", ["GETEX"]),
         ("+@all -@scripting", ["EVAL"]),
         ("+@all -set -del", ["DEL", "SET"]),
-        ("+@all -@keyspace", ["DEL", "PTTL"]),
-        ("+@read", ["DEL", "EVAL", "GETEX", "SET"]),
+        ("+@all -@keyspace", ["DEL", "EXPIRE", "PTTL", "TTL"]),
+        ("+@read", ["DEL", "EVAL", "EXPIRE", "GETEX", "INCRBY", "SET"]),
     ],
 )
 def test_a_missing_right_is_named(valkey: ValkeyServer, rules: str, missing: list[str]) -> None:
