@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots portal-tour lighthouse security-table soak bench clean
+.PHONY: help demo test lint format screenshots portal-tour lighthouse security-table soak fuzz bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,10 @@ security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' doc
 
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table
 	@$(BIN)/python tools/soak.py
+
+fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as many random responses of OmniFund
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest -n 2 -q --timeout 0 \
+		tests/web/test_any_request.py tests/faults/test_any_response.py
 
 bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -155,7 +155,6 @@ class OmniFund:
         ``query_string``: as the browser sent it. ``current``: the connection ID in the browser's
         session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``owner``:
         as for ``create_authorization_request``. ``also``: what to store in the same round trip.
-
         Give the browser a new session ID before the connection ID is put into its session. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """

@@ -19,6 +19,7 @@ from omnifund.token import Token
 from redis_url import connect
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider
+from tests.support.examples import count
 from tests.support.merchant import Merchant
 from tests.support.rig import rig
 
@@ -117,7 +118,7 @@ def provider() -> Iterator[ScriptedProvider]:
 
 
 each_example = settings(
-    max_examples=300,
+    max_examples=count(300),
     deadline=None,
     # The tests' fixtures are servers, which any number of examples may share.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
