@@ -14,14 +14,21 @@ from typing import Any
 
 import pytest
 
+from app import create_app as create_reference_app
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_SECRET
 from local_omnifund.settings import Settings as LocalSettings
 from tests.faults.certificates import Certificates
-from tests.faults.provider import HonestProvider, json_answer
+from tests.faults.provider import (
+    HonestProvider,
+    every_misbehavior,
+    json_answer,
+    odd_token_responses,
+)
 from tests.support.browsing import PASSWORD, USERNAME
 from tests.support.processes import free_port
 from tests.support.servers import REPOSITORY, serve
+from tests.support.stack import app_settings
 from tests.support.valkey import ValkeyServer
 
 
@@ -230,3 +237,47 @@ def test_a_password_cannot_be_an_argument(terminal: Terminal) -> None:
     """G6"""
     assert terminal.type("token", "--password", PASSWORD).returncode == 2
     assert "--password" not in terminal.type("token", "--help").stdout
+
+
+def test_whatever_omnifund_sends_is_one_plain_sentence(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K58: with any of the responses that the fault kit knows, and an exit status of 0 or 1."""
+    problems, failed = {}, 0
+    with HonestProvider() as provider:
+        settings = app_settings(
+            redis_url,
+            app_port=free_port(),
+            omnifund_base_url=provider.url,
+            secret_key=secrets.token_urlsafe(48),
+        )
+        for name, value in (("REDIS_URL", redis_url), ("SECRET_KEY", settings.secret_keys[0])):
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OMNIFUND_BASE_URL", provider.url)
+        runner = create_reference_app(settings).test_cli_runner()
+        for name, answer in (*every_misbehavior("http://localhost:1/"), *odd_token_responses()):
+            # Three each: the client asks again after a connection that was closed in silence.
+            provider.next_token_answer(*[answer] * 3)
+            token = runner.invoke(args=["omnifund", "token"], input=f"{USERNAME}\n{PASSWORD}\n")
+            doctor = runner.invoke(args=["omnifund", "doctor", "--json"])
+            provider._next["token"].clear()
+            sentences = token.stderr.splitlines()
+            is_plain = token.exit_code == 0 or (
+                token.exit_code == 1 and sentences[-1].startswith("Error: ") and not token.stdout
+            )
+            checks = {each["id"]: each for each in json.loads(doctor.stdout)["checks"]}
+            failed += token.exit_code
+            if not is_plain or doctor.exit_code not in (0, 1) or "credentials" not in checks:
+                problems[name] = (token.exit_code, token.output, token.exception, doctor.output)
+    assert problems == {}
+    assert failed > 30
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:1", "redis://no-such-host.invalid:6379"])
+def test_a_redis_that_cannot_be_reached_is_one_plain_sentence(terminal: Terminal, url: str) -> None:
+    """K58: the doctor says it; a token needs no Redis."""
+    done = terminal.type("doctor", REDIS_URL=url)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    done = terminal.type("token", stdin=f"{USERNAME}\n{PASSWORD}\n", REDIS_URL=url)
+    assert done.returncode == 0, done.stderr

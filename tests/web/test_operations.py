@@ -23,6 +23,7 @@ from tests.faults import provider as kit
 from tests.support.merchant import Merchant
 from tests.support.processes import wait_until
 from tests.support.rig import Rig, fleet
+from tests.support.servers import REPOSITORY
 from tests.support.stack import running_stack
 from tests.support.valkey import ValkeyServer
 
@@ -541,3 +542,20 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
         assert {answer.status_code for answer in answers} == {503}
         assert took < 2 * usual + 2
         assert merchant.get("/dashboard").status_code == 200
+
+
+def test_a_probe_waits_for_a_thread_no_longer_than_the_documents_say(redis_url: str) -> None:
+    """K51: OmniFund is silent, and all 32 threads of the only worker are busy."""
+    with fleet(redis_url, workers=1, variables={"OMNIFUND_READ_TIMEOUT": "2"}) as running:
+        merchant, resume = running.merchant(), threading.Event()
+        running.provider.next_api_answer(*[kit.hold(resume, kit.json_answer({}))] * 80)
+        with ThreadPoolExecutor(1) as pool:
+            visitors = pool.submit(merchant.in_parallel, "/customers", 40, timeout=60)
+            wait_until(
+                lambda: len(running.provider.received("/api/customers")) >= 31,
+                what="the requests that OmniFund holds",
+            )
+            assert requests.get(f"{running.url}/healthz", timeout=10).status_code == 200
+            resume.set()
+            assert {page.status_code for page in visitors.result()} <= {200, 502, 504}
+    assert "allow it 10 s" in (REPOSITORY / "docs" / "deploying.md").read_text()
