@@ -71,7 +71,7 @@ def test_nothing_fails_at_a_tokens_expiry(run: Run) -> None:
 @pytest.mark.parametrize(
     ("peer", "operation", "commands", "round_trips"),
     [
-        ("app", SIGN_IN, 10, 3),
+        ("app", SIGN_IN, 12, 3),
         ("app", PAGE, 2, 1),
         ("app", API_PAGE, 2, 1),
         ("app", LANDING, 0, 0),
