@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import BrowserType, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_journey import log_in_at_omnifund
 from tests.support.browser import ARGUMENTS, find_chromium
@@ -108,13 +108,13 @@ def test_a_reload_after_signing_out_in_another_tab_is_a_page_of_the_app_that_say
 
 
 @pytest.fixture
-def page_without_cookies(stack: Stack, tmp_path: Path, browser_type: BrowserType) -> Iterator[Page]:
+def page_without_cookies(stack: Stack, tmp_path: Path, browser: Browser) -> Iterator[Page]:
     """A Chromium whose settings block cookies for the app, and for no other site."""
     rule = {f"{stack.url},*": {"setting": 2}}
     settings = {"profile": {"content_settings": {"exceptions": {"cookies": rule}}}}
     (tmp_path / "Default").mkdir()
     (tmp_path / "Default" / "Preferences").write_text(json.dumps(settings))
-    context = browser_type.launch_persistent_context(
+    context = browser.browser_type.launch_persistent_context(
         str(tmp_path), executable_path=find_chromium(), args=ARGUMENTS
     )
     yield context.new_page()
