@@ -540,7 +540,7 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
         finally:
             valkey.resume()
         assert {answer.status_code for answer in answers} == {503}
-        assert took < 2 * usual + 2
+        assert took < usual + 2
         assert merchant.get("/dashboard").status_code == 200
 
 
