@@ -39,7 +39,7 @@ _PLACES: Final[tuple[Function, ...]] = (
     OAuthClient.post,
 )
 
-_COMPLETE: Final[tuple[Function, ...]] = (http.HTTPClient.send, http.read_response)
+_COMPLETE: Final[tuple[Function, ...]] = (http.HTTPClient.send, http.receive_response)
 _TOKEN_RESPONSE: Final[tuple[Function, ...]] = (
     oauth.add_credentials,
     *_COMPLETE,

@@ -118,7 +118,7 @@ class HTTPClient:
             # The pool hands these to the network backend as they are.
             extensions={"timeout": {"connect": limits, "read": limits, "write": limits}},
         )
-        response = read_response(opening, limits, max_bytes)
+        response = receive_response(opening, limits, max_bytes)
         if (moment := _read_date(response.headers.get("Date", ""))) is not None:
             self.clock_ahead = self._clock() - moment
         return response
@@ -144,7 +144,7 @@ def _close(pools: Mapping[int, httpcore2.ConnectionPool]) -> None:
         pool.close()
 
 
-def read_response(
+def receive_response(
     opening: AbstractContextManager[httpcore2.Response], limits: _Limits, max_bytes: int
 ) -> Response:
     """The response is complete, in time, and within the size limit (RFC 9112 §8)."""
@@ -157,7 +157,11 @@ def read_response(
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
             if "Content-Length" in headers and "Transfer-Encoding" in headers:
                 raise InvalidResponse("OmniFund's response has two lengths")  # RFC 9112 §6.3
-            body = b"".join(incoming.iter_stream())
+            body = bytearray()
+            for part in incoming.iter_stream():
+                body += part
+                if len(body) > max_bytes:
+                    break  # The rest is not read, and the connection is closed.
     except httpcore2.LocalProtocolError:
         raise ValueError("this cannot be sent as an HTTP request") from None
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, UnicodeError):
@@ -171,24 +175,28 @@ def read_response(
         raise InvalidResponse("OmniFund's response is cut short, or is not HTTP") from None
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         body = _decompress(body, max_bytes)
-    if len(body) > max_bytes:
+    if len(body) > max_bytes and not _is_unavailable(incoming.status):
         raise InvalidResponse("OmniFund's response is too large")
-    return Response(incoming.status, headers, body)
+    return Response(incoming.status, headers, bytes(body[:max_bytes]))
 
 
-def _decompress(body: bytes, max_bytes: int) -> bytes:
+def _decompress(body: bytearray, max_bytes: int) -> bytearray:
     """Return ``max_bytes`` + 1 bytes at most. No request asks for gzip, but some proxies do it."""
     try:
-        return gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1)
+        return bytearray(gzip.GzipFile(fileobj=io.BytesIO(body)).read(max_bytes + 1))
     except Exception:  # noqa: BLE001 - gzip documents three classes with no common parent
         raise InvalidResponse("OmniFund's response is not compressed with gzip") from None
 
 
 def raise_if_unavailable(response: Response, *, now: float) -> None:
     """OmniFund can respond now: the status is neither 429 nor 5xx (RFC 9110 §15.6, RFC 6585 §4)."""
-    if response.status == 429 or response.status >= 500:
+    if _is_unavailable(response.status):
         seconds = retry_after(response.headers.get("Retry-After"), now=now)
         raise OmniFundUnavailable("OmniFund cannot respond now", retry_after=seconds)
+
+
+def _is_unavailable(status: int) -> bool:
+    return status == 429 or status >= 500
 
 
 def retry_after(value: str | None, *, now: float) -> int:

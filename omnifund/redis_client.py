@@ -100,7 +100,9 @@ class RedisStore:
             self._is_silent = False
             return results
         except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
-            self._is_silent = time.perf_counter() - started > TIMEOUT_SECONDS / 2
+            # Sentinel and Cluster report their timeouts as other errors.
+            is_timeout = isinstance(error, exceptions.TimeoutError)
+            self._is_silent = is_timeout or time.perf_counter() - started > TIMEOUT_SECONDS / 2
             raise self.unavailable(error) from error
         finally:
             if is_probe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import secrets
 import socket
 import ssl
 import subprocess
@@ -27,7 +28,7 @@ from omnifund.errors import (
     OmniFundTimeout,
     OmniFundUnavailable,
 )
-from omnifund.http import HTTPClient, Response
+from omnifund.http import HTTPClient, Response, raise_if_unavailable
 from tests.faults import provider as kit
 from tests.faults.certificates import Certificates
 from tests.faults.network import TcpProxy
@@ -438,6 +439,23 @@ def test_a_body_over_the_limit_is_cut_whether_compressed_or_not(answer: kit.Answ
     """C4"""
     with pytest.raises(InvalidResponse, match="too large"):
         response_to(answer)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("excess", [1, LIMIT, 10 * LIMIT])
+def test_a_long_page_about_being_unavailable_is_cut_and_its_headers_count(
+    status: int, compressed: bool, excess: int
+) -> None:
+    """C4: a proxy's page of 503 may be long, and its ``Retry-After`` is as good as another's."""
+    body, headers = secrets.token_bytes(LIMIT + excess), {"Retry-After": "42"}
+    if compressed:
+        body, headers = gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
+    response = response_to(kit.raw_answer(body, status, "text/html", headers=headers))
+    assert len(response.body) <= LIMIT
+    with pytest.raises(OmniFundUnavailable) as caught:
+        raise_if_unavailable(response, now=0)
+    assert caught.value.retry_after == 42
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -228,10 +228,11 @@ def test_a_silent_redis_holds_up_one_wave_of_requests_and_no_other() -> None:
         assert store.execute(("GET", "k")) == [b"v"]
 
 
-def test_one_request_at_a_time_tries_a_silent_redis() -> None:
+@pytest.mark.parametrize("options", ["", "?socket_timeout=0.2"])
+def test_one_request_at_a_time_tries_a_silent_redis(options: str) -> None:
     """F5: the others fail immediately."""
     with ValkeyServer() as server, TcpProxy(server.port) as network, ThreadPoolExecutor(1) as pool:
-        store = RedisStore(connect(f"redis://127.0.0.1:{network.port}"))
+        store = RedisStore(connect(f"redis://127.0.0.1:{network.port}{options}"))
         store.execute(("SET", "k", "v"))
         network.freeze()
         assert failure(store, ("GET", "k")) == "Redis did not respond in time"

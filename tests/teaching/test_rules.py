@@ -155,7 +155,7 @@ NO_TOKEN_RULES = ["require_bearer_type", "require_access_token", "read_refresh_t
             "require_consistent_status",
             "require_bearer_type",
         ),
-        (json_answer({}, 503), ["raise_if_unavailable"], "read_response", "read_json_object"),
+        (json_answer({}, 503), ["raise_if_unavailable"], "receive_response", "read_json_object"),
         (
             raw_answer(b"<h1>", 200, "text/html"),
             ["read_json_object"],
