@@ -128,6 +128,6 @@ def _open(sealed: bytes, *, secret: str, name: str) -> Recording | None:
         packed = omnifund().cipher.open(sealed, secret=secret, name=name)
         text = zlib.decompressobj().decompress(packed, _MAX_BYTES)
         return msgspec.json.decode(text, type=Recording)
-    except (Unreadable, msgspec.MsgspecError, zlib.error):
+    except (Unreadable, ValueError, zlib.error):
         # Of another version of this app, or altered: a recording is never worth an error page.
         return None

@@ -118,7 +118,7 @@ class RedisTokenStore:
         try:
             packed = self.cipher.open(sealed, secret=connection_id, name=name)
             return StoredToken(_DECODER.decode(packed), sealed)
-        except (Unreadable, msgspec.MsgspecError):
+        except (Unreadable, ValueError):  # msgspec.DecodeError, or UnicodeDecodeError
             handle = fingerprint(connection_id)
             self.on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
             return None

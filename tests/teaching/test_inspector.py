@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from demo import storage
 from demo.recorder import ROOT
 from demo.storage import FAILED_SECONDS, MAX_COOKIE_LENGTH, MAX_RECORDINGS
+from omnifund.client import OmniFund
 from tests.support.browsing import PASSWORD, query_of
 from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
@@ -282,3 +285,15 @@ def test_the_download_is_a_file_and_says_where_it_is_from(merchant: Merchant) ->
     answer = merchant.get("/inspector/recordings.json")
     assert "attachment" in answer.headers["Content-Disposition"]
     assert json.loads(answer.text)["environment"] == "local"
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [b"", b"\xff", *map(zlib.compress, (b"", b"[]", b'"\xff"', b'{"\x80": 1}', b'{"at":' * 9000))],
+)
+def test_a_recording_that_cannot_be_read_is_none(stack: Stack, packed: bytes) -> None:
+    """Of another version of this app, or altered: the page is shown without it."""
+    with stack.app.app_context():
+        client: OmniFund = stack.app.extensions["omnifund"]
+        sealed = client.cipher.seal(packed, secret="", name="trace")
+        assert storage._open(sealed, secret="", name="trace") is None

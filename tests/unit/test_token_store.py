@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omnifund.encryption import Cipher
@@ -62,6 +62,8 @@ def test_a_record_of_omnifunds_tokens_is_little_longer_than_they_are() -> None:
 
 
 @given(st.binary(max_size=80))
+@example(b"\x94\xa5\x00\x00\x00\x00\x80")  # text that is not UTF-8, and
+@example(b"\x94\xa5\xed\xa0\x80ab\xa5abcde\x01\x02")  # half of a surrogate pair
 def test_other_plaintext_is_no_token(plaintext: bytes) -> None:
     """D4"""
     events: list[Event] = []
