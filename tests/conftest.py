@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.examples import count
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
+
+# `make test` has the same result for the same code, so its random input is the same each time;
+# `make fuzz` tries new input.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random", max_examples=count(100), deadline=None)
+settings.load_profile("random" if "FUZZ_EXAMPLES" in os.environ else "repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -331,6 +331,8 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     ".venv/bin/python tools/screenshots.py FOLDER": NotRun("the same, in another folder"),
     "make lighthouse": Elsewhere("tests/browser/test_lighthouse.py", "lighthouse"),
     "make soak": NotRun(LONG),
+    "make fuzz": NotRun(LONG),
+    "make fuzz EXAMPLES=1000": NotRun(LONG),
     "MINUTES=10 make soak": NotRun(LONG),
     "make bench": Elsewhere(BENCH, '"benchmarks"'),
     "make bench ARGS=--quick": options_of_the_bench,
