@@ -80,5 +80,5 @@ def create_app(
         demo.init_app(app, settings)
     security.init_app(app, settings)
     if settings.rate_limits:
-        limits.init_app(app, omnifund.store)
+        limits.init_app(app, current.store(omnifund))
     return app

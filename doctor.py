@@ -114,7 +114,7 @@ def _redirect_uri(settings: Settings) -> Check:
 
 def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
     try:
-        missing = health.missing_rights(client.store)
+        missing = health.missing_rights(current.store(client))
     except StoreUnavailable as problem:
         cause = f" ({problem.__cause__})" if problem.__cause__ else ""
         advice = "Check REDIS_URL, the server, and its password."
@@ -124,7 +124,7 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
         what = f"Redis does not permit this user {', '.join(missing)}."
         yield Check("redis", "failed", what, "docs/deploying.md lists the rights that it needs.")
         return
-    (info,) = client.store.attempt(("INFO",))  # which the user may not be permitted
+    (info,) = current.store(client).attempt(("INFO",))  # which the user may not be permitted
     facts = {} if isinstance(info, Exception) else _facts(info)
     version = facts.get("valkey_version") or facts.get("redis_version") or "unknown version"
     yield Check("redis", "ok", f"Redis is reachable and accepts writes ({version}).")

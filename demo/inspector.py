@@ -11,8 +11,9 @@ from demo import hooks, storage
 from demo.conversation import as_json, lay_out, moment, title
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
+from omnifund.token_store import RedisTokenStore
 from web import auth, sessions
-from web.current import omnifund, settings
+from web.current import omnifund, settings, store
 
 blueprint = Blueprint("inspector", __name__)
 
@@ -91,10 +92,10 @@ def _store_holds() -> list[dict[str, Any]]:
         return []
     names = {
         sessions.current().key(connection.id): "when you signed in; encrypted",
-        omnifund().tokens.key(connection.id): "the tokens; encrypted",
+        RedisTokenStore.key(connection.id): "the tokens; encrypted",
         storage.key(fingerprint(connection.id)): "these recordings; masked, encrypted",
     }
-    found = omnifund().store.execute(
+    found = store().execute(
         *(("MEMORY", "USAGE", name) for name in names), *(("TTL", name) for name in names)
     )
     sizes, lifetimes = found[: len(names)], found[len(names) :]

@@ -36,7 +36,7 @@ from demo.recorder import Frame, harmless
 from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
 from web import auth, security
-from web.current import omnifund, settings
+from web.current import omnifund, settings, store
 
 blueprint = Blueprint("lab", __name__)
 
@@ -183,7 +183,7 @@ def _pause_store() -> None:
     deadline = time.monotonic() + PAUSE_WAIT_SECONDS
     with suppress(StoreUnavailable):
         while time.monotonic() < deadline:
-            omnifund().store.execute(("PING",))
+            store().execute(("PING",))
 
 
 # --- the explanation on the page that follows -------------------------------------------------

@@ -19,9 +19,9 @@ from typing import Any, Final, Literal, NamedTuple
 from omnifund import api, authorization, http, oauth, token
 from omnifund.authorization import PendingRequests
 from omnifund.client import OmniFund
+from omnifund.connections import Connections
 from omnifund.oauth import OAuthClient
 from omnifund.refresh import TokenRefresher
-from omnifund.token_store import RedisTokenStore
 from web.sessions import MerchantSession
 
 Function = Callable[..., Any]
@@ -32,7 +32,7 @@ _RULE: Final = re.compile(r"(?P<text>.+) \((?P<clause>RFC [^()]+)\)\.")
 # No rules, but errors come from here: they say how far a step got.
 _PLACES: Final[tuple[Function, ...]] = (
     OmniFund._exchange,
-    OmniFund._save,
+    Connections.save,
     OmniFund.sign_in_with_password,
     http.HTTPClient.send,
     TokenRefresher.replace_rejected,
@@ -73,14 +73,14 @@ STEPS: Final[dict[str, tuple[Function, ...]]] = {
         authorization.require_code,
         PendingRequests.claim,
         OmniFund._exchange,
-        OmniFund._save,
+        Connections.save,
         MerchantSession.start,
     ),
     "repeated_callback": (*_OWN_STATE, OmniFund._repeated),
     "password": (
         authorization.safe_next,
         OmniFund.sign_in_with_password,
-        OmniFund._save,
+        Connections.save,
         MerchantSession.start,
     ),
     "authorization_code": (
@@ -89,7 +89,7 @@ STEPS: Final[dict[str, tuple[Function, ...]]] = {
         *_TOKEN_RESPONSE,
     ),
     "password_grant": _TOKEN_RESPONSE,
-    "refresh_token": (*_TOKEN_RESPONSE, RedisTokenStore.replace),
+    "refresh_token": (*_TOKEN_RESPONSE, Connections.replace),
     "api": (
         api.require_api_path,
         *_COMPLETE,
@@ -109,7 +109,7 @@ _ONLY_WITH: Final[dict[Function, str]] = {
     oauth.add_code_verifier: "code_verifier",
 }
 
-SUPERSEDED: Final = (RedisTokenStore.replace.__code__,)
+SUPERSEDED: Final = (Connections.replace.__code__,)
 """Where a refresh has stopped whose tokens were not stored."""
 
 

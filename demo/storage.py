@@ -20,7 +20,7 @@ from demo.recorder import Recording
 from omnifund.encryption import Unreadable, fingerprint
 from omnifund.redis_client import Command
 from web import sessions
-from web.current import omnifund
+from web.current import omnifund, store
 
 MAX_RECORDINGS: Final = 30
 """How many recordings a session keeps: its sign-in and the latest pages."""
@@ -64,18 +64,18 @@ def keep(sid: str, recording: Recording, *, sign_in: bool, replaced: str | None)
     commands: list[Command] = [("EVAL", _KEEP, 2, *keys, how, sealed, MAX_RECORDINGS)]
     if replaced is not None:
         commands.append(("DEL", key(fingerprint(replaced))))
-    omnifund().store.execute(*commands)
+    store().execute(*commands)
 
 
 def delete(session_fingerprint: str) -> None:
     """Delete every recording of a session. Raises ``StoreUnavailable``."""
-    omnifund().store.execute(("DEL", key(session_fingerprint)))
+    store().execute(("DEL", key(session_fingerprint)))
 
 
 def load(sid: str) -> list[Recording]:
     """Return the session's recordings, the latest first and the sign-in last."""
     name = key(fingerprint(sid))
-    (stored,) = omnifund().store.execute(("LRANGE", name, 0, -1))
+    (stored,) = store().execute(("LRANGE", name, 0, -1))
     found = (_open(sealed, secret=sid, name=name) for sealed in stored)
     return [recording for recording in found if recording is not None]
 

@@ -18,9 +18,10 @@ from starlette.middleware.sessions import SessionMiddleware
 from omnifund.client import SIGN_IN_SECONDS, OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import OPTIONS
+from omnifund.token_store import RedisTokenStore
 
 omnifund = OmniFund(
-    redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS),
+    RedisTokenStore(redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS)),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
     client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 from omnifund.client import OmniFund
 from omnifund.errors import OmniFundError, ReauthorizationRequired, Unavailable
 from omnifund.redis_client import OPTIONS
+from omnifund.token_store import RedisTokenStore
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -31,7 +32,7 @@ PAGE = """<!doctype html>
 """
 
 omnifund = OmniFund(
-    redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS),
+    RedisTokenStore(redis.Redis.from_url(os.environ["REDIS_URL"], **OPTIONS)),
     base_url=os.environ["OMNIFUND_BASE_URL"],
     client_id=os.environ["OMNIFUND_CLIENT_ID"],
     client_secret=os.environ["OMNIFUND_CLIENT_SECRET"],

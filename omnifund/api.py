@@ -15,9 +15,9 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from omnifund import errors
+from omnifund.connections import StoredToken
 from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object
 from omnifund.refresh import TokenRefresher
-from omnifund.token_store import StoredToken
 
 MAX_API_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_ACCOUNTS: Final = 100  # of one customer; a page shows no more

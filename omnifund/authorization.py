@@ -2,8 +2,8 @@
 
 What the callback has to know travels in an encrypted cookie, one for each pending authorization
 request, so that two tabs never overwrite each other's and starting a sign-in stores nothing on the
-server. Redis only remembers which requests and which codes have been used: a callback claims both
-with atomic commands before the code goes to the token endpoint (RFC 6749 §10.5, §10.12).
+server. The store only remembers which requests and which codes have been used: a callback claims
+both, atomically, before the code goes to the token endpoint (RFC 6749 §10.5, §10.12).
 
 The functions from ``safe_next`` to ``require_code`` are the rules, in the order of their use;
 here and in the other modules, a rule's first sentence is what the inspector shows.
@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.redis_client import Command, RedisStore
+from omnifund.token_store import Swap, TokenStore
 
 PENDING_SECONDS: Final = 600  # how long a merchant may take on OmniFund's pages
 # How many authorization requests one browser may have open; older ones are dropped.
@@ -35,16 +35,11 @@ CLOCK_SKEW_SECONDS: Final = 60  # how far the clock of another server of the sam
 WAIT_SECONDS: Final = 5
 MAX_CODE_LENGTH: Final = 2048
 MAX_NEXT_LENGTH: Final = 400  # characters; the path travels in a cookie of limited size
+MAX_OWNER_LENGTH: Final = 255  # characters; it does too
 _MAX_COOKIE_LENGTH: Final = 3072
 _CLAIM_SECONDS: Final = PENDING_SECONDS + CLOCK_SKEW_SECONDS
 _POLL_SECONDS: Final = 0.05
 _FAILED: Final = b"failed"
-_SWAP: Final = """
-local last = redis.pcall('GET', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-if type(last) == 'table' then return false end -- an error: the key had another type
-return last
-"""
 
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{20,128}")
 _CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 appendix A.11, without the space
@@ -218,7 +213,7 @@ class PendingRequests:
     """
 
     cipher: Cipher
-    store: RedisStore
+    store: TokenStore
     cookie_prefix: str
     sleep: Callable[[float], None] = time.sleep
 
@@ -258,74 +253,67 @@ class PendingRequests:
         that the sign-in led to. Raises ``InvalidState`` if it failed, or if the code came with
         another state before.
         """
-        mine, keys = secrets.token_bytes(8), [_key("attempt", request.state)]
+        mine, names = secrets.token_bytes(8), [_name("attempt", request.state)]
         if isinstance(code, AuthorizationCode):
-            keys.append(_key("code", code.value))
-        # SET NX alone is not enough: redis-py sends it again when the connection breaks before the
-        # response, and the second SET would lose against the first.
-        commands: list[Command] = []
-        for key in keys:
-            commands += [("SET", key, mine, "NX", "EX", _CLAIM_SECONDS), ("GET", key)]
-        holders = self.store.execute(*commands)[1::2]
+            names.append(_name("code", code.value))
+        holders = self.store.claim(*names, value=mine, seconds=_CLAIM_SECONDS)
         if holders[0] != mine:
-            return self._wait(request, keys[0], holders[0])
+            return self._wait(request, names[0], holders[0])
         if any(holder != mine for holder in holders):
             self.fail(request)
             raise errors.InvalidState("the authorization code has been used")
         return None
 
-    def _wait(self, request: AuthorizationRequest, key: str, holder: bytes | None) -> str:
+    def _wait(self, request: AuthorizationRequest, name: str, holder: bytes | None) -> str:
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
-            if completed := self.cipher.read(holder, secret=request.state, name=key):
+            if completed := self.cipher.read(holder, secret=request.state, name=name):
                 return completed.decode()
-            holder, remaining_ms = self.store.execute(("GET", key), ("PTTL", key))
+            holder, remaining = self.store.read_claim(name)
             # Counted from the claim: after a worker has died, not every reload waits again.
-            seconds_since_claim = _CLAIM_SECONDS - remaining_ms / 1000
-            if holder in (_FAILED, None) or seconds_since_claim >= WAIT_SECONDS:
+            if holder in (_FAILED, None) or _CLAIM_SECONDS - remaining >= WAIT_SECONDS:
                 break
             self.sleep(_POLL_SECONDS)
         raise errors.InvalidState("the authorization request has been used")
 
-    def swap_command(self, cookies: Mapping[str, str], connection_id: str) -> Command:
-        """Return the command that makes ``connection_id`` this browser's, and returns the last one.
+    def swap(self, cookies: Mapping[str, str], connection_id: str) -> Swap:
+        """Return what makes ``connection_id`` this browser's, and tells which was before.
 
         Two callbacks truly at once don't see each other's session cookie, but both send the
-        browser's oldest pending request. Redis alone learns neither its value nor the ID.
+        browser's oldest pending request. The store alone learns neither its value nor the ID.
         """
-        key, secret = self._browser(cookies)
-        sealed = self.cipher.seal(connection_id.encode(), secret=secret, name=key)
-        return ("EVAL", _SWAP, 1, key, sealed, _CLAIM_SECONDS)
+        name, secret = self._browser(cookies)
+        sealed = self.cipher.seal(connection_id.encode(), secret=secret, name=name)
+        return Swap(name, sealed, _CLAIM_SECONDS)
 
-    def swapped(self, cookies: Mapping[str, str], result: Any) -> str | None:
-        """Return the connection ID that ``swap_command`` has replaced, if any."""
-        key, secret = self._browser(cookies)
-        replaced = self.cipher.read(result, secret=secret, name=key)
+    def swapped(self, cookies: Mapping[str, str], value: bytes | None) -> str | None:
+        """Return the connection ID that ``swap`` has replaced, if any."""
+        name, secret = self._browser(cookies)
+        replaced = self.cipher.read(value, secret=secret, name=name)
         return replaced.decode() if replaced else None
 
     def _browser(self, cookies: Mapping[str, str]) -> tuple[str, str]:
         secret = cookies[min(name for name in cookies if name.startswith(self.cookie_prefix))]
-        return _key("browser", secret), secret
+        return _name("browser", secret), secret
 
     def fail(self, request: AuthorizationRequest) -> None:
         """Tell callbacks that wait for this request that its sign-in has failed."""
         with suppress(errors.StoreUnavailable):  # They wait until their limit instead.
-            self.store.execute(("SET", _key("attempt", request.state), _FAILED, "XX", "KEEPTTL"))
+            self.store.update_claim(_name("attempt", request.state), _FAILED)
 
-    def complete_command(self, request: AuthorizationRequest, connection_id: str) -> Command:
-        """Return the command that remembers which connection the request led to.
+    def completion(self, request: AuthorizationRequest, connection_id: str) -> dict[str, bytes]:
+        """Return what remembers, in the claim, which connection the request led to.
 
         The browser may never see the response to the first callback: a double click or a reload
         drops it. When the same callback comes again, it gets the same connection.
         """
-        key = _key("attempt", request.state)
-        sealed = self.cipher.seal(connection_id.encode(), secret=request.state, name=key)
-        return ("SET", key, sealed, "XX", "KEEPTTL")
+        name = _name("attempt", request.state)
+        return {name: self.cipher.seal(connection_id.encode(), secret=request.state, name=name)}
 
 
 def _tag(state: str) -> str:
     return fingerprint(state)[:11]
 
 
-def _key(kind: str, secret: str) -> str:
+def _name(kind: str, secret: str) -> str:
     return f"omnifund:{kind}:{fingerprint(secret)}"

@@ -1,9 +1,10 @@
-"""The client: signing merchants in through OmniFund, and reading their data.
+"""The client: signing merchants in through OmniFund, or connecting them, and reading their data.
 
 ``create_authorization_request`` before the redirect to OmniFund, ``handle_callback`` after it,
-``disconnect`` at the end. The callback returns a *connection ID*, which the host application keeps
-in the browser's session and passes to ``api``. Cookies come in as a mapping and go out as arguments
-of ``set_cookie``, which are the same in Flask, Django, and Starlette.
+``disconnect`` at the end. The callback returns a *connection ID* to pass to ``api``. A host
+application without users of its own keeps it in the browser's session. A host application that has
+users passes the user's ID as ``owner``, and that is the connection ID. Cookies come in as a mapping
+and go out as arguments of ``set_cookie``, which are the same in Flask, Django, and Starlette.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from urllib.parse import urlsplit
 from omnifund import authorization, errors
 from omnifund.api import API
 from omnifund.authorization import AuthorizationCode, AuthorizationRequest, PendingRequests
+from omnifund.connections import Connections, Resealed, StoredToken
 from omnifund.encryption import Cipher, fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
-from omnifund.redis_client import Command, RedisClient, RedisStore
-from omnifund.refresh import TokenRefresher
+from omnifund.refresh import KEEP_ALIVE_SECONDS, KeptAlive, TokenRefresher
 from omnifund.token import Token
-from omnifund.token_store import RedisTokenStore, StoredToken
+from omnifund.token_store import TokenStore
 
 # How long a connection lasts at most, if the host application does not say otherwise.
 SIGN_IN_SECONDS: Final = 12 * 3600
@@ -58,23 +59,27 @@ class SignIn:
     is_new: bool = True
 
 
-Also = Callable[[str], Sequence[Command]]
-"""Returns commands that store something beside the new connection, whose ID it is given."""
+Also = Callable[[str], Sequence[Any]]
+"""Returns what else to store with the new connection, whose ID it is given.
+
+Redis commands (as tuples), or SQL statements, which run in the same transaction.
+"""
 
 
 @dataclass(eq=False)
 class OmniFund:
     """One application's client of OmniFund. Creating it opens no connection.
 
-    ``redis``: a client of redis-py, made with ``redis_client.OPTIONS``. ``secret_keys``: at least
-    32 characters each; the first one encrypts, the others only decrypt. ``http_client``: sends to
-    ``base_url``, if the default timeouts do not fit. ``leeway``: seconds before expiry from which a
-    token is refreshed. ``default_next``: where a sign-in leads that requested no page of this app;
-    ``never_next``: paths where none leads, such as ``/login``. ``clock`` returns Unix seconds.
+    ``store``: a ``RedisTokenStore`` or ``SQLTokenStore``. ``secret_keys``: at least 32 characters
+    each; the first one encrypts, the others only decrypt. ``http_client``: sends to ``base_url``,
+    if the default timeouts do not fit. ``leeway``: seconds before expiry from which a token is
+    refreshed. ``sign_in_seconds``: how long a connection lasts at most; ``None``: as long as
+    ``keep_alive`` is called. ``default_next``: where a sign-in leads that requested no page of this
+    app; ``never_next``: paths where none leads, such as ``/login``. ``clock`` returns Unix seconds.
     Raises ``ValueError``.
     """
 
-    redis: RedisClient
+    store: TokenStore
     _: KW_ONLY
     base_url: str
     client_id: str
@@ -84,12 +89,11 @@ class OmniFund:
     http_client: HTTPClient | None = None
     pkce: bool = True
     leeway: float = 60
-    sign_in_seconds: int = SIGN_IN_SECONDS
+    sign_in_seconds: int | None = SIGN_IN_SECONDS
     default_next: str = "/"
     never_next: Collection[str] = ()
     clock: Callable[[], float] = time.time
     on_event: OnEvent = ignore
-    time_redis: Callable[[float], None] = lambda _seconds: None
 
     def __post_init__(self) -> None:
         if min(map(len, self.secret_keys), default=0) < MIN_SECRET_KEY_LENGTH:
@@ -97,7 +101,6 @@ class OmniFund:
         shared: dict[str, Any] = {"clock": self.clock, "on_event": self.on_event}
         self.secure_cookies = urlsplit(self.redirect_uri).scheme == "https"
         self.cipher = Cipher(self.secret_keys)
-        self.store = RedisStore(self.redis, self.on_event, time_round_trip=self.time_redis)
         self.http = self.http_client or HTTPClient(self.base_url, clock=self.clock)
         self.oauth = OAuthClient(
             self.http,
@@ -107,7 +110,8 @@ class OmniFund:
             **shared,
         )
         tag = fingerprint(f"{self.secret_keys[0]} {self.client_id} {self.client_secret}")[:8]
-        self.tokens = RedisTokenStore(self.store, self.cipher, tag, self.on_event)
+        lasting = self.sign_in_seconds is None
+        self.tokens = Connections(self.store, self.cipher, lasting, tag, self.on_event)
         timeout = self.http.total_timeout
         self.refresher = TokenRefresher(
             self.oauth, self.tokens, leeway=self.leeway, request_timeout=timeout, **shared
@@ -123,8 +127,11 @@ class OmniFund:
         """Start a sign-in; sends nothing (manual, step 2; RFC 6749 §4.1.1).
 
         ``cookies``: the browser's. ``next``: where to go afterwards, from anywhere: it is checked
-        here. ``owner``: the ID of the host application's own signed-in user, if it has users.
+        here. ``owner``: the ID of the host application's own signed-in user, if it has users: 255
+        characters at most, else raises ``ValueError``.
         """
+        if len(owner) > authorization.MAX_OWNER_LENGTH:
+            raise ValueError(f"an owner has {authorization.MAX_OWNER_LENGTH} characters or fewer")
         request = AuthorizationRequest(
             state=authorization.new_state(),
             code_verifier=authorization.new_code_verifier() if self.pkce else "",
@@ -153,9 +160,10 @@ class OmniFund:
         """Complete a sign-in: match, claim, exchange, store (manual, steps 4 and 5).
 
         ``query_string``: as the browser sent it. ``current``: the connection ID in the browser's
-        session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``owner``:
-        as for ``create_authorization_request``. ``also``: what to store in the same round trip.
-        Give the browser a new session ID before the connection ID is put into its session. Raises
+        session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``also``:
+        what to store in the same round trip. Give the browser a new session ID before the
+        connection ID is put into its session. ``owner``: as for ``create_authorization_request``;
+        the new connection replaces that owner's, and the browser's session needs no change. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
         with self._reporting("authorization_code", current):
@@ -165,20 +173,21 @@ class OmniFund:
             code = self._read(parameters, request)
             if (done := self._pending.claim(request, code)) is not None:
                 return self._repeated(done, current)
-            connection_id = secrets.token_urlsafe(32)
+            connection_id = owner or secrets.token_urlsafe(32)
             try:
-                token = self._exchange(code)
-                results = self._save(
+                replaced = self.tokens.save(
                     connection_id,
-                    token,
-                    self._pending.swap_command(cookies, connection_id),
-                    self._pending.complete_command(request, connection_id),
-                    *also(connection_id),
+                    self._exchange(code),
+                    seconds=self.sign_in_seconds,
+                    completes=self._pending.completion(request, connection_id),
+                    # An owner has one connection: two callbacks at once leave no other behind.
+                    swap=None if owner else self._pending.swap(cookies, connection_id),
+                    also=also(connection_id),
                 )
             except BaseException:
                 self._pending.fail(request)
                 raise
-        earlier = self._pending.swapped(cookies, results[1])
+        earlier = self._pending.swapped(cookies, replaced)
         self._finish("authorization_code", connection_id, current, earlier)
         return SignIn(connection_id, request.next)
 
@@ -189,6 +198,7 @@ class OmniFund:
         next: str | None = None,
         *,
         current: str | None = None,
+        owner: str = "",
         also: Also = lambda _connection_id: (),
     ) -> SignIn:
         """Sign in with the merchant's own credentials (manual, password; RFC 6749 §4.3).
@@ -196,10 +206,11 @@ class OmniFund:
         For programs that cannot receive a redirect. Parameters as for ``handle_callback``. Raises
         ``InvalidGrant`` when OmniFund rejects the username and password.
         """
-        connection_id = secrets.token_urlsafe(32)
+        connection_id = owner or secrets.token_urlsafe(32)
         with self._reporting("password", current):
             token = self.oauth.password(username, password)
-            self._save(connection_id, token, *also(connection_id))
+            seconds = self.sign_in_seconds
+            self.tokens.save(connection_id, token, seconds=seconds, also=also(connection_id))
         self._finish("password", connection_id, current)
         return SignIn(connection_id, self.safe_next(next) or self.default_next)
 
@@ -221,16 +232,32 @@ class OmniFund:
         """Return a token that OmniFund should accept now; see ``TokenRefresher.valid_token``."""
         return self.refresher.valid_token(connection_id, stored)
 
-    def refresh(self, connection_id: str, stored: StoredToken) -> StoredToken:
-        """Replace the tokens now (manual, "Refreshing an Access Token"; RFC 6749 §6)."""
-        return self.refresher.refresh(connection_id, stored)
+    def renew(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
+        """Replace the tokens now (manual, "Refreshing an Access Token"; RFC 6749 §6).
+
+        Raises what ``TokenRefresher.refresh`` raises.
+        """
+        return self.refresher.refresh(connection_id, stored or self.tokens.load(connection_id))
+
+    def keep_alive(self, seconds: int = KEEP_ALIVE_SECONDS) -> Iterator[KeptAlive]:
+        """Refresh every connection whose tokens are ``seconds`` old or older.
+
+        OmniFund's refresh tokens end after 14 days. For connections without an end of their own;
+        call it once a day, on as many machines at once as you like. See
+        ``TokenRefresher.keep_alive``.
+        """
+        return self.refresher.keep_alive(int(self.clock()) - seconds)
+
+    def reseal(self) -> Resealed:
+        """Encrypt all connections without an end with the newest secret key."""
+        return self.tokens.reseal()
 
     def disconnect(self, connection_id: str) -> None:
         """Delete the tokens. Raises ``StoreUnavailable``.
 
         They stay valid at OmniFund until they expire: it has no revocation endpoint.
         """
-        self.store.execute(self.tokens.delete_command(connection_id))
+        self.tokens.delete(connection_id)
 
     def _read(
         self, parameters: authorization.Parameters, request: AuthorizationRequest
@@ -249,14 +276,12 @@ class OmniFund:
 
     def _repeated(self, connection_id: str, current: str | None) -> SignIn:
         """The sign-in is already complete; the code is not sent again (RFC 6749 §10.5)."""
-        if current is not None and self.tokens.load(current) is not None:
-            connection_id = current
+        if current is not None:
+            with suppress(errors.ReauthorizationRequired):
+                self.tokens.load(current)
+                connection_id = current
         self.on_event(Event.SIGN_IN_REPEATED)
         return SignIn(connection_id, self.default_next, is_new=False)
-
-    def _save(self, connection_id: str, token: Token, *more: Command) -> list[Any]:
-        save = self.tokens.save_command(connection_id, token, seconds=self.sign_in_seconds)
-        return self.store.execute(save, *more)
 
     def _finish(self, flow: str, connection_id: str, *replaced: str | None) -> None:
         """Report the sign-in, and delete the connections that it replaces."""

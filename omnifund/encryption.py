@@ -46,12 +46,17 @@ class Cipher:
 
     def open(self, sealed: bytes, *, secret: str, name: str) -> bytes:
         """Decrypt what ``seal`` returned. Raises ``Unreadable`` for everything else."""
+        return self.open_with(sealed, secret=secret, name=name)[1]
+
+    def open_with(self, sealed: bytes, *, secret: str, name: str) -> tuple[int, bytes]:
+        """Do as ``open``, and return the number of the secret key too: 0 is the newest."""
         nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         if sealed[:1] != _VERSION or len(nonce) < _NONCE_BYTES:
             raise Unreadable
-        for secret_key in self._secret_keys:
+        for number, secret_key in enumerate(self._secret_keys):
             try:
-                return _derive(secret_key, secret).decrypt(nonce, ciphertext, name.encode())
+                aead = _derive(secret_key, secret)
+                return number, aead.decrypt(nonce, ciphertext, name.encode())
             except InvalidTag:
                 continue
         raise Unreadable

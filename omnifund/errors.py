@@ -10,6 +10,9 @@
     │   └── AccessDenied              the merchant chose Deny
     ├── InvalidGrant                  OmniFund rejects this code, password, or refresh token
     ├── ReauthorizationRequired       there is no usable token: the merchant must sign in again
+    │   ├── ConnectionNotFound        nothing is stored for this connection
+    │   ├── ConnectionUnreadable      what is stored cannot be decrypted with these secret keys
+    │   └── ConnectionEnded           OmniFund has ended it; ``ended_at`` says when
     ├── RefreshRejected               no refresh any more, but the access token still works
     ├── ClientMisconfigured           OmniFund rejects this client's credentials or settings
     ├── InvalidFilter                 the API does not understand a filter (400)
@@ -95,6 +98,22 @@ class ReauthorizationRequired(OmniFundError):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
+        super().__init__(reason)
+
+
+class ConnectionNotFound(ReauthorizationRequired):
+    pass
+
+
+class ConnectionUnreadable(ReauthorizationRequired):
+    """A matter for the operator: the merchant's tokens are still valid at OmniFund."""
+
+
+class ConnectionEnded(ReauthorizationRequired):
+    """``ended_at``: Unix seconds of when that was noticed, or of the access token's expiry."""
+
+    def __init__(self, reason: str, *, ended_at: int) -> None:
+        self.ended_at = ended_at
         super().__init__(reason)
 
 

@@ -10,26 +10,38 @@ look at the store, ends a connection, and only when the access token no longer w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from omnifund import errors
+from omnifund.connections import Connections, Failure, RefreshLock, StoredToken
 from omnifund.encryption import fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
-from omnifund.token_store import Failure, RedisTokenStore, RefreshLock, StoredToken
 
 WAIT_SECONDS: Final = 5.0  # how long a request waits for another request's refresh
 SAVE_SECONDS: Final = 5.0  # how long storing is tried: OmniFund has dropped the old token
+KEEP_ALIVE_SECONDS: Final = 7 * 24 * 3600
+"""From which age on ``keep_alive`` refreshes tokens: half the life of OmniFund's refresh tokens,
+so that a run that fails can be repeated on six more days."""
+FAILURES_IN_A_ROW: Final = 5
+"""After so many connections that OmniFund could not serve, ``keep_alive`` gives up."""
 FAILURE_PAUSE_SECONDS: Final = 30  # the shortest time without another try after a failure
 _POLL_SECONDS: Final = 0.05
 # This client may not refresh at all: FOSOAuthServerBundle's default for a new client.
 _NO_REFRESH: Final = frozenset({"unauthorized_client", "unsupported_grant_type"})
+
+
+class KeptAlive(NamedTuple):
+    """What ``keep_alive`` did for one connection; ``error``: why it was not refreshed."""
+
+    connection_id: str
+    error: errors.OmniFundError | None
 
 
 @dataclass(eq=False)
@@ -42,7 +54,7 @@ class TokenRefresher:
     """
 
     oauth: OAuthClient
-    tokens: RedisTokenStore
+    tokens: Connections
     _: KW_ONLY
     leeway: float
     request_timeout: float
@@ -58,7 +70,7 @@ class TokenRefresher:
         ``ReauthorizationRequired`` when there is no token and no way to get one, and another of
         ``omnifund.errors`` when it cannot be refreshed now, which leaves the connection as it is.
         """
-        stored = stored or self._load(connection_id)
+        stored = stored or self.tokens.load(connection_id)
         now = self.clock()
         if not stored.token.due(now, self.leeway):
             return stored
@@ -85,11 +97,32 @@ class TokenRefresher:
         """Return another token than ``stored``, whose access token the API has rejected."""
         return self._refresh(connection_id, stored, rejected=True)
 
-    def _load(self, connection_id: str) -> StoredToken:
-        stored = self.tokens.load(connection_id)
-        if stored is None:
-            raise errors.ReauthorizationRequired("there is no connection")
-        return stored
+    def keep_alive(self, refreshed_before: int) -> Iterator[KeptAlive]:
+        """Refresh, one after the other, every listed connection that was last refreshed before.
+
+        The oldest come first. Yields each with its outcome: a failure of one does not end the run.
+        When a run ends early, or runs twice at once, what is done is not done again. Raises
+        ``Unavailable`` when it gives up, because OmniFund serves none.
+        """
+        failures = 0
+        for connection_id in self.tokens.list_ids(refreshed_before):
+            error: errors.OmniFundError | None = None
+            try:
+                stored = self.tokens.load(connection_id)
+                if stored.token.obtained_at > refreshed_before:
+                    continue  # Another run was faster.
+                self.refresh(connection_id, stored)
+                failures = 0
+            except errors.ConnectionNotFound:
+                self.tokens.delete(connection_id)  # from the list
+                continue
+            except errors.OmniFundError as failure:
+                error = failure
+            yield KeptAlive(connection_id, error)
+            if isinstance(error, errors.Unavailable):
+                failures += 1
+                if failures == FAILURES_IN_A_ROW:
+                    raise error
 
     def _refresh(
         self, connection_id: str, stale: StoredToken, *, wait: bool = True, rejected: bool = False
@@ -103,23 +136,24 @@ class TokenRefresher:
         if stale.token.refresh_token is None:
             if works:
                 return stale
-            raise errors.ReauthorizationRequired("the connection has expired")
+            raise _expired(stale, "the access token has expired, and there is no refresh token")
         deadline = self.monotonic() + WAIT_SECONDS
         # The lock outlives the slowest refresh and its storing, so no second request acquires it
         # while the first is still at work; the rest is for a server that is slow itself.
         seconds = self.request_timeout + SAVE_SECONDS + 5
         while True:
             lock = self.tokens.acquire_refresh_lock(connection_id, seconds=seconds)
-            if lock.stored is None or lock.stored.version != stale.version:
+            now = lock.stored
+            if isinstance(now, errors.ReauthorizationRequired) or now.version != stale.version:
                 if lock.acquired:
                     self.tokens.release_refresh_lock(connection_id, lock)
-                if lock.stored is None:
-                    raise errors.ReauthorizationRequired("the connection has ended")
-                return lock.stored
+                if isinstance(now, errors.ReauthorizationRequired):
+                    raise now
+                return now
             if lock.acquired:
                 return self._refresh_under_lock(connection_id, stale, lock, works=works)
             if lock.failure is not None:
-                raise _as_seen(_recent_failure(lock.failure), works=works)
+                raise _as_seen(_recent_failure(lock.failure), stale, works=works)
             if not wait:
                 return stale
             if self.monotonic() >= deadline:
@@ -137,7 +171,7 @@ class TokenRefresher:
             self._note(Event.REFRESH_FAILED, connection_id, reason=type(error).__name__)
             with suppress(errors.StoreUnavailable):  # The lock ends with its own lifetime instead.
                 self.tokens.release_refresh_lock(connection_id, lock, _failure(error))
-            raise _as_seen(error, works=works) from None
+            raise _as_seen(error, stale, works=works) from None
         except BaseException:
             with suppress(errors.StoreUnavailable):
                 self.tokens.release_refresh_lock(connection_id, lock)
@@ -165,7 +199,7 @@ class TokenRefresher:
             self._note(Event.REFRESH_SUCCEEDED, connection_id)
             return fresh
         self._note(Event.REFRESH_SUPERSEDED, connection_id)
-        return self._load(connection_id)
+        return self.tokens.load(connection_id)
 
     def _rejected(
         self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
@@ -178,24 +212,32 @@ class TokenRefresher:
             if self.tokens.replace(connection_id, stale, kept, lock):
                 self._note(Event.REFRESH_REJECTED, connection_id)
                 return kept
-            return self._load(connection_id)
-        if not self.tokens.delete_if(connection_id, stale):
+            return self.tokens.load(connection_id)
+        reason = "OmniFund rejected the refresh token (invalid_grant)"
+        ended = errors.ConnectionEnded(reason, ended_at=int(self.clock()))
+        if not self.tokens.end(connection_id, stale, lock, ended):
             self.tokens.release_refresh_lock(connection_id, lock)
-            return self._load(connection_id)
+            return self.tokens.load(connection_id)
         self._note(Event.REFRESH_REJECTED, connection_id)
-        raise errors.ReauthorizationRequired("OmniFund has ended the connection")
+        raise ended
 
     def _note(self, event: Event, connection_id: str, **facts: str) -> None:
         self.on_event(event, handle=fingerprint(connection_id), **facts)
 
 
-def _as_seen(error: errors.OmniFundError, *, works: bool) -> errors.OmniFundError:
+def _expired(stale: StoredToken, reason: str) -> errors.ConnectionEnded:
+    return errors.ConnectionEnded(reason, ended_at=stale.token.expires_at)
+
+
+def _as_seen(
+    error: errors.OmniFundError, stale: StoredToken, *, works: bool
+) -> errors.OmniFundError:
     """Return ``error``, or what it means for the merchant when this client may not refresh."""
     if getattr(error, "code", None) not in _NO_REFRESH:
         return error
     if works:
         return errors.RefreshRejected("OmniFund does not let this app refresh connections")
-    return errors.ReauthorizationRequired("the connection has expired and may not be refreshed")
+    return _expired(stale, "the access token has expired, and this app may not refresh it")
 
 
 def _failure(error: errors.OmniFundError) -> Failure:

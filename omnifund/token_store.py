@@ -1,30 +1,25 @@
-"""Tokens in Redis: encrypted, replaced only by compare-and-set, refreshed under a lock.
+"""Where connections are stored: ``TokenStore``, a protocol, and its implementation in Redis.
 
-Each token has a key of its own, named after the fingerprint of its *connection ID* and encrypted
-with a key that is derived from it too. So Redis alone reveals nothing, and a session that is
-written back late cannot bring back an old token. The keys of a connection share a hash tag.
+A store gets connection IDs and encrypted records, never a token (``connections`` encrypts them).
+Besides, it keeps *claims*: names that one caller holds for a time. ``sql_token_store`` keeps both
+in a SQL database.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
-
-from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.events import Event, OnEvent, ignore
+from omnifund.encryption import fingerprint
 from omnifund.redis_client import Command, RedisStore
-from omnifund.token import Token
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(Token)
-_FAILED: Final = b"failed "
+NEVER: Final = 253_402_300_799
+"""As ``refreshed_at``: OmniFund gives this connection no new tokens any more."""
 
 MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration locks
-MAX_PAUSE_SECONDS: Final = 3600  # the longest pause after a failed refresh
+
+_INDEX: Final = "omnifund:connections"
 # Each script compares before it writes, so sending it twice does no harm, and no request can undo
 # another one's write. EVAL rather than EVALSHA: refreshes are rare, and a server that has just
 # taken over knows no scripts.
@@ -46,55 +41,101 @@ if ARGV[3] == '0' then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
+_SWAP: Final = """
+local last = redis.pcall('GET', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if type(last) == 'table' then return false end -- an error: the key had another type
+return last
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredToken:
-    """A token as it is stored; ``version`` is what a later ``replace`` compares with."""
+class Swap(NamedTuple):
+    """A claim whose value is replaced, for ``seconds``, whoever holds it."""
 
-    token: Token
-    version: bytes = field(repr=False)
-
-
-class Failure(NamedTuple):
-    """A refresh that failed a moment ago: why, and for how many seconds no request tries again."""
-
-    reason: str
+    name: str
+    value: bytes
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshLock:
-    """The result of asking for the refresh lock, all read at one moment.
+class LockState(NamedTuple):
+    """Who holds a refresh lock, for how many seconds more, and the connection's record."""
 
-    ``acquired``: this caller may refresh. ``failure``: a recent refresh failed. ``stored``: the
-    token as stored now.
+    holder: bytes | None
+    seconds: float
+    record: bytes | None
+
+
+class TokenStore(Protocol):
+    """Encrypted records by connection ID, and claims by name.
+
+    Each method is one round trip or transaction, and does no harm when it is sent twice. It raises
+    ``StoreUnavailable`` when the database fails, which never means "nothing is stored".
+    ``refreshed_at``: Unix seconds for a connection that is to be listed, ``NEVER`` when it cannot
+    be refreshed any more, ``None`` for one that ends by itself.
     """
 
-    owner: bytes
-    acquired: bool
-    failure: Failure | None
-    stored: StoredToken | None
+    def load(self, connection_id: str) -> bytes | None:
+        """Return the connection's record, if there is one."""
+
+    def save(
+        self,
+        connection_id: str,
+        record: bytes,
+        *,
+        refreshed_at: int | None,
+        seconds: int | None,
+        completes: Mapping[str, bytes],
+        swap: Swap | None,
+        also: Sequence[Any],
+    ) -> bytes | None:
+        """Store ``record`` for ``seconds``, whatever was there before; ``None``: without an end.
+
+        ``completes``: new values of claims that are still held. ``also``: the host's own commands
+        or statements. Returns the value that ``swap`` replaced, if any.
+        """
+
+    def replace(
+        self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
+    ) -> bool:
+        """Replace exactly ``old``, and release ``lock``; return whether ``new`` is stored now."""
+
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool) -> bool:
+        """Delete the record; with ``old``, only if that is stored. Return whether it was."""
+
+    def list_ids(self, refreshed_before: int | None = None) -> list[str]:
+        """Return the listed connections, the longest without a refresh first.
+
+        ``refreshed_before``: only those last refreshed at that time or before.
+        """
+
+    def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
+        """Acquire the refresh lock if it is free, and read the record, all at one moment."""
+
+    def release(
+        self, connection_id: str, holder: bytes, value: bytes = b"", seconds: int = 0
+    ) -> None:
+        """Release a lock of ``holder``'s; or have ``value`` hold it for ``seconds``."""
+
+    def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
+        """Claim each name that is free, and return every name's holder."""
+
+    def read_claim(self, name: str) -> tuple[bytes | None, float]:
+        """Return a claim's holder, and for how many seconds more it is held."""
+
+    def update_claim(self, name: str, value: bytes) -> None:
+        """Set a claim's value, if it is still held."""
 
 
-@dataclass(eq=False)
-class RedisTokenStore:
-    """Stores tokens by connection ID. Each method is one round trip.
+class RedisTokenStore(RedisStore):
+    """``TokenStore`` in Redis. The keys of one connection share a hash tag.
 
-    Every method raises ``StoreUnavailable`` when Redis fails, which never means "no token". The
-    methods that end in ``_command`` send nothing: their commands go into a round trip of the
-    caller's. ``client_tag`` changes with the client's credentials, and a failure with another tag
-    does not count.
+    Without a connection's ID, Redis reveals neither the tokens nor whose they are; only listed
+    connections' IDs are in it.
     """
-
-    store: RedisStore
-    cipher: Cipher
-    client_tag: str = ""
-    on_event: OnEvent = ignore
 
     @staticmethod
     def key(connection_id: str) -> str:
-        """Return the name of the token's key in Redis."""
+        """Return the name of the record's key in Redis."""
         return f"omnifund:{{{fingerprint(connection_id)}}}:token"
 
     @staticmethod
@@ -102,106 +143,95 @@ class RedisTokenStore:
         """Return the name of the refresh lock's key in Redis."""
         return f"omnifund:{{{fingerprint(connection_id)}}}:lock"
 
-    def save_command(self, connection_id: str, token: Token, *, seconds: int) -> Command:
-        """Return the command that stores ``token`` for ``seconds``, whatever was there before."""
-        return ("SET", self.key(connection_id), self._seal(connection_id, token), "EX", seconds)
+    def _keys(self, connection_id: str) -> tuple[str, str]:
+        return self.key(connection_id), self.lock_key(connection_id)
 
-    def delete_command(self, connection_id: str) -> Command:
-        """Return the command that deletes all that is stored for the connection."""
-        return ("DEL", self.key(connection_id), self.lock_key(connection_id))
+    def load(self, connection_id: str) -> bytes | None:
+        record: bytes | None = self.execute(("GET", self.key(connection_id)))[0]
+        return record
 
-    def open(self, connection_id: str, sealed: bytes | None) -> StoredToken | None:
-        """Decrypt what Redis returned. An unreadable record counts as absent, and is reported."""
-        if sealed is None:
-            return None
-        name = self.key(connection_id)
-        try:
-            packed = self.cipher.open(sealed, secret=connection_id, name=name)
-            return StoredToken(_DECODER.decode(packed), sealed)
-        except (Unreadable, ValueError):  # msgspec.DecodeError, or UnicodeDecodeError
-            handle = fingerprint(connection_id)
-            self.on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
-            return None
-
-    def load(self, connection_id: str) -> StoredToken | None:
-        """Return the connection's token, or ``None``."""
-        (sealed,) = self.store.execute(("GET", self.key(connection_id)))
-        return self.open(connection_id, sealed)
-
-    def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
-        """Ask for the refresh lock for ``seconds``, and read the token again under it."""
-        lock, stale = self._try_lock(connection_id, seconds)
-        if stale is not None:
-            # No process of this configuration wrote that: a planted key, or a failure from before
-            # an operator corrected the client's credentials.
-            self.store.execute(stale)
-            lock, _ = self._try_lock(connection_id, seconds)
-        return lock
-
-    def _try_lock(self, connection_id: str, seconds: float) -> tuple[RefreshLock, Command | None]:
-        """Return the lock, and what deletes a key that must not be there."""
-        owner, name = secrets.token_bytes(16), self.lock_key(connection_id)
-        # Read the holder instead of trusting the response to SET: see PendingRequests.claim.
-        _, holder, remaining_ms, sealed = self.store.execute(
-            ("SET", name, owner, "NX", "PX", math.ceil(seconds * 1000)),
-            ("GET", name),
-            ("PTTL", name),
-            ("GET", self.key(connection_id)),
-        )
-        failure: Failure | None = None
-        stale: Command | None = None
-        longest: float = MAX_LOCK_SECONDS
-        if holder is None and (remaining_ms == -1 or remaining_ms > longest * 1000):
-            stale = ("DEL", name)  # It has another type.
-        elif holder is not None and holder != owner:
-            prefix = self._failure_prefix()
-            if holder.startswith(prefix):
-                reason = holder.removeprefix(prefix).decode("utf-8", "replace")
-                failure = Failure(reason, max(1, math.ceil(remaining_ms / 1000)))
-                longest = MAX_PAUSE_SECONDS
-            is_foreign = failure is None and holder.startswith(_FAILED)
-            if is_foreign or remaining_ms == -1 or remaining_ms > longest * 1000:
-                stale = ("EVAL", _RELEASE, 1, name, holder, b"", 0)
-        stored = self.open(connection_id, sealed)
-        return RefreshLock(owner, holder == owner, failure, stored), stale
-
-    def release_refresh_lock(
-        self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
-    ) -> None:
-        """Let other requests refresh: now, or after the ``failure``'s pause."""
-        name, reason, milliseconds = self.lock_key(connection_id), "", 0
-        if failure is not None:
-            reason, milliseconds = failure.reason, min(failure.seconds, MAX_PAUSE_SECONDS) * 1000
-        mark = self._failure_prefix() + reason.encode()
-        self.store.execute(("EVAL", _RELEASE, 1, name, lock.owner, mark, milliseconds))
-
-    def prepare(self, connection_id: str, token: Token) -> StoredToken:
-        """Return ``token`` as it will be stored, so that ``replace`` can be repeated."""
-        return StoredToken(token, self._seal(connection_id, token))
+    def save(
+        self,
+        connection_id: str,
+        record: bytes,
+        *,
+        refreshed_at: int | None = None,
+        seconds: int | None,
+        completes: Mapping[str, bytes] = {},
+        swap: Swap | None = None,
+        also: Sequence[Command] = (),
+    ) -> bytes | None:
+        expiry = () if seconds is None else ("EX", seconds)
+        commands: list[Command] = [("SET", self.key(connection_id), record, *expiry)]
+        commands += [("SET", name, value, "XX", "KEEPTTL") for name, value in completes.items()]
+        if refreshed_at is not None:
+            # First: an ID without a record is dropped later, a record without one never found.
+            commands.insert(0, ("ZADD", _INDEX, refreshed_at, connection_id))
+        if swap is not None:
+            commands.insert(0, ("EVAL", _SWAP, 1, swap.name, swap.value, swap.seconds))
+        last: bytes | None = self.execute(*commands, *also)[0]
+        return last if swap is not None else None
 
     def replace(
-        self, connection_id: str, old: StoredToken, new: StoredToken, lock: RefreshLock
+        self,
+        connection_id: str,
+        old: bytes,
+        new: bytes,
+        *,
+        refreshed_at: int | None = None,
+        lock: bytes,
     ) -> bool:
-        """The new tokens replaced exactly the old ones (RFC 9700 §4.14).
+        commands: list[Command] = [
+            ("EVAL", _REPLACE, 2, *self._keys(connection_id), old, new, lock)
+        ]
+        if refreshed_at is not None:
+            commands.append(("ZADD", _INDEX, "XX", refreshed_at, connection_id))
+        return bool(self.execute(*commands)[0])
 
-        Releases the lock too. Returns ``False``, and stores nothing, when ``old`` is no longer
-        there: the merchant has signed out, or a newer token has replaced it.
-        """
-        keys = (self.key(connection_id), self.lock_key(connection_id))
-        (done,) = self.store.execute(
-            ("EVAL", _REPLACE, 2, *keys, old.version, new.version, lock.owner)
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
+        keys = self._keys(connection_id)
+        command: Command = ("DEL", *keys) if old is None else ("EVAL", _DELETE, 2, *keys, old)
+        unlist: list[Command] = [("ZREM", _INDEX, connection_id)] if listed else []
+        return bool(self.execute(command, *unlist)[0])
+
+    def list_ids(self, refreshed_before: int | None = None) -> list[str]:
+        before = "+inf" if refreshed_before is None else refreshed_before
+        (found,) = self.execute(("ZRANGEBYSCORE", _INDEX, "-inf", before))
+        return [each.decode() for each in found]
+
+    def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
+        key, name = self._keys(connection_id)
+        # Read the holder instead of trusting the response to SET: see claim().
+        commands: tuple[Command, ...] = (
+            ("SET", name, holder, "NX", "PX", math.ceil(seconds * 1000)),
+            ("GET", name),
+            ("PTTL", name),
+            ("GET", key),
         )
-        return bool(done)
+        _, found, remaining_ms, record = self.execute(*commands)
+        if found is None and (remaining_ms == -1 or remaining_ms > MAX_LOCK_SECONDS * 1000):
+            # No process wrote that: it has another type.
+            self.execute(("DEL", name))
+            _, found, remaining_ms, record = self.execute(*commands)
+        return LockState(found, math.inf if remaining_ms == -1 else remaining_ms / 1000, record)
 
-    def delete_if(self, connection_id: str, old: StoredToken) -> bool:
-        """Delete ``old``; return ``False`` when it is no longer there."""
-        keys = (self.key(connection_id), self.lock_key(connection_id))
-        (done,) = self.store.execute(("EVAL", _DELETE, 2, *keys, old.version))
-        return bool(done)
+    def release(
+        self, connection_id: str, holder: bytes, value: bytes = b"", seconds: int = 0
+    ) -> None:
+        name = self.lock_key(connection_id)
+        self.execute(("EVAL", _RELEASE, 1, name, holder, value, seconds * 1000))
 
-    def _failure_prefix(self) -> bytes:
-        return _FAILED + f"{self.client_tag} ".encode()
+    def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
+        # SET NX alone is not enough: redis-py sends it again when the connection breaks before the
+        # response, and the second SET would lose against the first.
+        commands: list[Command] = []
+        for name in names:
+            commands += [("SET", name, value, "NX", "EX", seconds), ("GET", name)]
+        return self.execute(*commands)[1::2]
 
-    def _seal(self, connection_id: str, token: Token) -> bytes:
-        packed, name = _ENCODER.encode(token), self.key(connection_id)
-        return self.cipher.seal(packed, secret=connection_id, name=name)
+    def read_claim(self, name: str) -> tuple[bytes | None, float]:
+        holder, remaining_ms = self.execute(("GET", name), ("PTTL", name))
+        return holder, remaining_ms / 1000
+
+    def update_claim(self, name: str, value: bytes) -> None:
+        self.execute(("SET", name, value, "XX", "KEEPTTL"))

@@ -27,11 +27,11 @@ from flask import session as flask_session
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import LOOPBACK_HOSTS
+from omnifund.connections import StoredToken
 from omnifund.encryption import fingerprint
 from omnifund.errors import InvalidGrant, StoreUnavailable
 from omnifund.events import Event
 from omnifund.redis_client import Command
-from omnifund.token_store import StoredToken
 from web import sessions
 from web.current import omnifund, settings
 from web.security import check_csrf, checks_csrf_itself

@@ -13,6 +13,7 @@ from omnifund.client import OmniFund
 from omnifund.events import OnEvent, ignore
 from omnifund.http import HTTPClient
 from omnifund.redis_client import RedisClient
+from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 
 # A sign-in that led there would start or end another one.
@@ -31,7 +32,11 @@ def from_settings(
     """Return the OmniFund client that ``settings`` describe; opens no connection yet."""
     ca_bundle = settings.omnifund_ca_bundle
     return OmniFund(
-        redis or connect(settings.redis_url.get_secret_value()),
+        RedisTokenStore(
+            redis or connect(settings.redis_url.get_secret_value()),
+            on_event,
+            time_round_trip=time_redis,
+        ),
         base_url=settings.omnifund_base_url,
         client_id=settings.omnifund_client_id,
         client_secret=settings.omnifund_client_secret.get_secret_value(),
@@ -51,7 +56,6 @@ def from_settings(
         never_next=[settings.mount_path + path for path in _NEVER_NEXT],
         clock=clock,
         on_event=on_event,
-        time_redis=time_redis,
     )
 
 
@@ -69,3 +73,8 @@ def settings() -> Settings:
 def omnifund() -> OmniFund:
     """Return the current app's OmniFund client."""
     return cast(OmniFund, current_app.extensions["omnifund"])
+
+
+def store(client: OmniFund | None = None) -> RedisTokenStore:
+    """Return where ``client``, by default the current app's, stores: in this app always Redis."""
+    return cast(RedisTokenStore, (client or omnifund()).store)

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from omnifund.errors import StoreUnavailable
 from omnifund.redis_client import Command, RedisStore
-from web.current import omnifund
+from web.current import store
 
 blueprint = Blueprint("health", __name__)
 
@@ -44,7 +44,7 @@ def readyz() -> tuple[Response, int]:
     if _stopping[0]:
         return jsonify(status="unavailable", reason="this server is stopping"), 503
     try:
-        missing = missing_rights(omnifund().store)
+        missing = missing_rights(store())
     except StoreUnavailable as error:
         return jsonify(status="unavailable", reason=str(error)), 503
     if missing:
@@ -53,7 +53,7 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="ready"), 200
 
 
-def missing_rights(store: RedisStore) -> list[str]:
+def missing_rights(redis: RedisStore) -> list[str]:
     """Return the names of the commands that the app needs and Redis does not permit.
 
     One round trip, which writes. Raises ``StoreUnavailable`` when Redis fails otherwise.
@@ -72,9 +72,9 @@ def missing_rights(store: RedisStore) -> list[str]:
         ("DEL", key),
     ]
     missing = set()
-    for (name, *_), result in zip(needed, store.attempt(*needed), strict=True):
+    for (name, *_), result in zip(needed, redis.attempt(*needed), strict=True):
         if type(result).__name__ == "NoPermissionError" or "unknown command" in str(result):
             missing.add(str(name))
         elif isinstance(result, Exception):
-            raise store.unavailable(result) from result
+            raise redis.unavailable(result) from result
     return sorted(missing)

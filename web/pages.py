@@ -100,7 +100,7 @@ def refresh(connection: Connection) -> BaseResponse:
     # Here and not before: a visitor who is not signed in has no CSRF token and nothing to lose.
     check_csrf()
     try:
-        omnifund().refresh(connection.id, connection.stored)
+        omnifund().renew(connection.id, connection.stored)
         flash("refreshed")
     except RefreshRejected:
         flash("not_refreshed")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, cast
 
@@ -26,11 +27,13 @@ from flask_session.base import ServerSideSession, ServerSideSessionInterface
 
 from config import DEFAULT_APP_PORT, Settings
 from omnifund.client import OmniFund
+from omnifund.connections import StoredToken
 from omnifund.encryption import Unreadable, fingerprint
-from omnifund.errors import StoreUnavailable
+from omnifund.errors import ReauthorizationRequired, StoreUnavailable
 from omnifund.events import Event
 from omnifund.redis_client import Command
-from omnifund.token_store import StoredToken
+from omnifund.token_store import RedisTokenStore
+from web.current import store as redis_store
 
 NO_SESSION: Final = ("/static/", "/favicon.ico", "/healthz", "/readyz", "/metrics")
 """Paths, or beginnings of paths, whose responses depend on no session."""
@@ -103,7 +106,7 @@ class RedisSessions(ServerSideSessionInterface):
             PERMANENT_SESSION_LIFETIME=timedelta(seconds=VISITOR_SECONDS),
             SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         )
-        self._omnifund = omnifund
+        self._omnifund, self._store = omnifund, redis_store(omnifund)
         self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor{suffix}")
         self._lifetime = settings.session_lifetime_seconds
         self.idle_seconds = min(settings.session_idle_seconds, self._lifetime)
@@ -127,8 +130,8 @@ class RedisSessions(ServerSideSessionInterface):
 
     def delete(self, sid: str) -> None:
         """Delete a session and its tokens, in one round trip."""
-        tokens = self._omnifund.tokens.delete_command(sid)
-        self._omnifund.store.execute(tokens, ("DEL", self.key(sid)))
+        tokens = RedisTokenStore.key(sid), RedisTokenStore.lock_key(sid)
+        self._store.execute(("DEL", *tokens, self.key(sid)))
 
     # --- Flask-Session's storage hooks ---------------------------------------------------------
 
@@ -140,8 +143,8 @@ class RedisSessions(ServerSideSessionInterface):
         """Return the stored session, or ``None`` when ``sid`` is no valid session."""
         if _SESSION_ID.fullmatch(sid) is None:
             return None
-        key, token_key = self.key(sid), self._omnifund.tokens.key(sid)
-        sealed, sealed_token = self._omnifund.store.execute(
+        key, token_key = self.key(sid), RedisTokenStore.key(sid)
+        sealed, sealed_token = self._store.execute(
             *(("GETEX", each, "EX", self.idle_seconds) for each in (key, token_key))
         )
         if sealed is None:
@@ -158,12 +161,15 @@ class RedisSessions(ServerSideSessionInterface):
             self.delete(sid)
             self._omnifund.on_event(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
-        return {**data, _TOKEN: self._omnifund.tokens.open(sid, sealed_token)}
+        token = None
+        with suppress(ReauthorizationRequired):
+            token = self._omnifund.tokens.open(sid, sealed_token)
+        return {**data, _TOKEN: token}
 
     def _upsert_session(
         self, session_lifetime: timedelta, session: ServerSideSession, sid: str
     ) -> None:
-        self._omnifund.store.execute(self.store_command(sid, dict(session), "XX"))
+        self._store.execute(self.store_command(sid, dict(session), "XX"))
 
     def _delete_session(self, sid: str) -> None:
         self.delete(sid)

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omnifund.client import OmniFund
-from omnifund.errors import OmniFundError
+from omnifund.errors import ConnectionNotFound, OmniFundError
 from omnifund.token import Token
+from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider
@@ -133,7 +134,7 @@ def test_any_token_response_to_a_refresh(
     """K17, C6, C7, C10, C11, C12: only the package's errors; the lock and the token are right."""
     now = NOW + (3600 if has_expired else 3590)
     omnifund = OmniFund(
-        connect(redis_url),
+        RedisTokenStore(connect(redis_url)),
         base_url=provider.url,
         client_id="an id",
         client_secret="a secret",
@@ -143,21 +144,21 @@ def test_any_token_response_to_a_refresh(
     )
     connection_id = secrets.token_urlsafe(32)
     old = Token("o" * 40, "p" * 40, NOW, NOW + 3600)
-    omnifund.store.execute(omnifund.tokens.save_command(connection_id, old, seconds=60))
+    omnifund.tokens.save(connection_id, old, seconds=60)
     stored = omnifund.tokens.load(connection_id)
-    assert stored is not None
     provider.on("POST", TOKEN, answer)
     with contextlib.suppress(OmniFundError):
-        assert omnifund.refresh(connection_id, stored).token.generation == 1
-    left = omnifund.tokens.load(connection_id)
-    if left is None:
+        assert omnifund.renew(connection_id, stored).token.generation == 1
+    try:
+        left = omnifund.tokens.load(connection_id)
+        if left.token.generation == 0:
+            assert left.token.access_token == old.access_token
+            assert left.token.refresh_token in (old.refresh_token, None)
+    except ConnectionNotFound:
         # Only an expired token whose refresh was refused.
         assert has_expired
-    elif left.token.generation == 0:
-        assert left.token.access_token == old.access_token
-        assert left.token.refresh_token in (old.refresh_token, None)
     with redis.Redis.from_url(redis_url) as client:
-        key = omnifund.tokens.lock_key(connection_id)
+        key = RedisTokenStore.lock_key(connection_id)
         mark, left_ms = client.get(key), client.pttl(key)
         assert mark is None or mark.startswith(b"failed ")
         assert mark is None or 0 < left_ms <= 3_600_000

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from app import create_app
 from omnifund.refresh import FAILURE_PAUSE_SECONDS, SAVE_SECONDS, WAIT_SECONDS
+from omnifund.token_store import RedisTokenStore
 from tests.faults import provider as kit
 from tests.faults.network import TcpProxy
 from tests.support.browsing import Page
@@ -747,7 +748,7 @@ class TestPlantedLocks:
         """K30"""
         with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
             merchant = running.merchant()
-            key = running.tokens.lock_key(merchant.session_id).encode()
+            key = RedisTokenStore.lock_key(merchant.session_id).encode()
             LOCKS[value](client, key)
             if seconds:
                 client.expire(key, seconds)
@@ -776,7 +777,7 @@ class TestPlantedLocks:
         """K30, E4: no more looks at a lock without an owner than fit into the wait."""
         with rig(redis_url) as running, redis.Redis.from_url(redis_url) as client:
             merchant = running.merchant()
-            key = running.tokens.lock_key(merchant.session_id)
+            key = RedisTokenStore.lock_key(merchant.session_id)
             client.set(key, b"x" * 16, ex=20)
             running.clock.advance(3600)
             client.config_resetstat()

@@ -10,18 +10,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 import requests
 
 from omnifund.client import OmniFund, SignIn
 from omnifund.errors import (
     AccessDenied,
+    ConnectionNotFound,
     InvalidGrant,
     InvalidState,
     OmniFundUnavailable,
     OwnerMismatch,
     ReauthorizationRequired,
 )
-from omnifund.events import Event
+from omnifund.events import Event, ignore
+from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 from tests.faults.provider import HonestProvider
 from tests.support.stack import Clock
@@ -86,7 +89,8 @@ def client(redis_url: str, base_url: str, **changes: Any) -> OmniFund:
         "secret_keys": [secrets.token_urlsafe(48)],
         **changes,
     }
-    return OmniFund(connect(redis_url), **values)
+    on_event = values.get("on_event", ignore)
+    return OmniFund(RedisTokenStore(connect(redis_url), on_event), **values)
 
 
 @pytest.fixture
@@ -198,22 +202,24 @@ def test_a_connection_ends_after_the_time_that_the_app_says(app: App, redis_url:
     omnifund = client(redis_url, app.provider.url, sign_in_seconds=1000)
     app.omnifund = omnifund
     connection_id = app.sign_in()
-    (left,) = omnifund.store.execute(("TTL", omnifund.tokens.key(connection_id)))
-    assert 990 <= left <= 1000
+    with redis.Redis.from_url(redis_url) as direct:
+        assert 990 <= direct.ttl(RedisTokenStore.key(connection_id)) <= 1000
 
 
-def test_what_the_host_stores_goes_into_the_same_round_trip(app: App) -> None:
+def test_what_the_host_stores_goes_into_the_same_round_trip(app: App, redis_url: str) -> None:
     """K25: and the connection before is still there then."""
     first = app.sign_in()
 
     def also(connection_id: str) -> list[tuple[str, ...]]:
-        assert app.omnifund.tokens.load(first) is not None
+        assert app.omnifund.tokens.load(first)
         return [("SET", "beside", connection_id)]
 
     query, cookies = app.start(), app.browser.cookies
     second = app.omnifund.handle_callback(query, cookies, current=first, also=also)
-    assert app.omnifund.store.execute(("GET", "beside")) == [second.connection_id.encode()]
-    assert app.omnifund.tokens.load(first) is None
+    with redis.Redis.from_url(redis_url) as direct:
+        assert direct.get("beside") == second.connection_id.encode()
+    with pytest.raises(ConnectionNotFound):
+        app.omnifund.tokens.load(first)
 
 
 class TestOwner:

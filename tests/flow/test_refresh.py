@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from omnifund.client import OmniFund
+from omnifund.errors import ConnectionNotFound
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, running_stack
 
@@ -97,9 +98,9 @@ def test_after_a_sign_out_nothing_comes_back(stack: Stack, merchant: Merchant) -
     session_id = merchant.session_id
     stored = omnifund.tokens.load(session_id)
     lock = omnifund.tokens.acquire_refresh_lock(session_id, seconds=10)
-    assert stored is not None
     assert lock.acquired
     merchant.press("/dashboard", "/logout")
     late = omnifund.tokens.prepare(session_id, stored.token)
     assert omnifund.tokens.replace(session_id, stored, late, lock) is False
-    assert omnifund.tokens.load(session_id) is None
+    with pytest.raises(ConnectionNotFound):
+        omnifund.tokens.load(session_id)

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 
 import app as app_module
 from omnifund.client import OmniFund
-from omnifund.token_store import StoredToken
+from omnifund.connections import StoredToken
 from tests.support.browsing import Page
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
@@ -65,8 +65,7 @@ class Visit(Merchant):
     def put_back(self, stored: StoredToken) -> None:
         """Store an older token again, as if the newer one had never come."""
         client: OmniFund = self.at.app.extensions["omnifund"]
-        save = client.tokens.save_command(self.session_id, stored.token, seconds=60)
-        client.store.execute(save)
+        client.tokens.save(self.session_id, stored.token, seconds=60)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from flask import Flask
 
 from omnifund.client import OmniFund
-from omnifund.token_store import StoredToken
+from omnifund.connections import StoredToken
 from tests.support.browsing import Page, SimulatedBrowser, forms
 
 
@@ -34,9 +34,7 @@ class Merchant(SimulatedBrowser):
     def stored(self) -> StoredToken:
         """The token as it is stored now."""
         omnifund: OmniFund = self.at.app.extensions["omnifund"]
-        stored = omnifund.tokens.load(self.session_id)
-        assert stored is not None
-        return stored
+        return omnifund.tokens.load(self.session_id)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/session`` says."""

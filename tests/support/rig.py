@@ -12,7 +12,7 @@ from flask import Flask
 
 import app as app_module
 from config import Settings
-from omnifund.token_store import RedisTokenStore
+from omnifund.connections import Connections
 from tests.faults.provider import HonestProvider
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
@@ -37,9 +37,9 @@ class Rig:
     server: Gunicorn | None = None
 
     @property
-    def tokens(self) -> RedisTokenStore:
+    def tokens(self) -> Connections:
         """What the app has stored."""
-        tokens: RedisTokenStore = self.app.extensions["omnifund"].tokens
+        tokens: Connections = self.app.extensions["omnifund"].tokens
         return tokens
 
     def merchant(self) -> Merchant:

@@ -13,6 +13,7 @@ import redis
 
 from omnifund.errors import StoreUnavailable
 from omnifund.redis_client import RedisStore
+from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 from tests.support.processes import wait_until
 from tests.support.rig import rig
@@ -117,7 +118,7 @@ class TestCluster:
             nodes.servers[0].kill()
             for merchant in merchants:
                 mine = (
-                    running.tokens.key(merchant.session_id).replace(":token", ":session").encode()
+                    RedisTokenStore.key(merchant.session_id).replace(":token", ":session").encode()
                 )
                 status = merchant.get("/session").status_code
                 # With a third of its slots uncovered a Cluster may stop answering for the others.

@@ -1,0 +1,249 @@
+"""``TokenStore`` in a SQL database, through SQLAlchemy Core: SQLite or PostgreSQL.
+
+Not imported by other modules; it needs SQLAlchemy (the extra ``sql``). Give the engine timeouts
+(docs/connect-your-users.md); a statement that fails becomes ``StoreUnavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from omnifund.encryption import fingerprint
+from omnifund.errors import StoreUnavailable
+from omnifund.events import Event, OnEvent, ignore
+from omnifund.token_store import LockState, Swap
+
+metadata: Final = MetaData()
+"""The two tables, for a migration tool."""
+
+connections: Final = Table(
+    "omnifund_connections",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("record", LargeBinary, nullable=False),
+    Column("refreshed_at", BigInteger, index=True),
+    Column("expires_at", Float, index=True),
+)
+claims: Final = Table(
+    "omnifund_claims",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("holder", LargeBinary, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+)
+
+Result = TypeVar("Result")
+
+_DROPPED_AT_ONCE: Final = 100
+# The database's own clock, in Unix seconds: those of several machines may differ.
+_NOW: Final[dict[str, ColumnElement[Any]]] = {
+    "postgresql": func.extract("epoch", func.clock_timestamp()),
+    "sqlite": (func.julianday("now") - 2440587.5) * 86400.0,
+}
+_INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+class SQLTokenStore:
+    """``TokenStore`` in a SQL database. Each method is one transaction, which writes first:
+    SQLite lets a transaction that has begun to read wait for no other that writes.
+    """
+
+    def __init__(self, engine: Engine, on_event: OnEvent = ignore) -> None:
+        """``engine``: of SQLite or PostgreSQL; raises ``ValueError`` for another database."""
+        if engine.dialect.name not in _NOW:
+            raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
+        self._engine, self._on_event = engine, on_event
+        self._now, self._insert = _NOW[engine.dialect.name], _INSERT[engine.dialect.name]
+
+    def create_tables(self) -> None:
+        """Create the two tables, if they do not exist."""
+        metadata.create_all(self._engine)
+
+    def load(self, connection_id: str) -> bytes | None:
+        return self._run(lambda db: self._record(db, connection_id))
+
+    def save(
+        self,
+        connection_id: str,
+        record: bytes,
+        *,
+        refreshed_at: int | None = None,
+        seconds: int | None,
+        completes: Mapping[str, bytes] = {},
+        swap: Swap | None = None,
+        also: Sequence[Any] = (),
+    ) -> bytes | None:
+        def work(db: Connection) -> bytes | None:
+            values = {
+                "record": record,
+                "refreshed_at": refreshed_at,
+                "expires_at": None if seconds is None else self._now + seconds,
+            }
+            insert = self._insert(connections).values(id=connection_id, **values)
+            db.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
+            for name, value in completes.items():
+                db.execute(self._held(name).values(holder=value))
+            last = self._swap(db, swap) if swap else None
+            for statement in also:
+                db.execute(statement)
+            self._drop_expired(db)
+            return last
+
+        return self._run(work)
+
+    def replace(
+        self,
+        connection_id: str,
+        old: bytes,
+        new: bytes,
+        *,
+        refreshed_at: int | None = None,
+        lock: bytes,
+    ) -> bool:
+        values: dict[str, Any] = {"record": new}
+        if refreshed_at is not None:
+            values["refreshed_at"] = refreshed_at
+        ours = connections.c.id == connection_id, connections.c.record == old
+
+        def work(db: Connection) -> bool:
+            replaced = db.execute(update(connections).where(*ours).values(values)).rowcount > 0
+            name = _lock_name(connection_id)
+            db.execute(delete(claims).where(claims.c.name == name, claims.c.holder == lock))
+            return replaced or self._record(db, connection_id) == new
+
+        return self._run(work)
+
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
+        def work(db: Connection) -> bool:
+            ours = delete(connections).where(connections.c.id == connection_id)
+            if old is not None:
+                ours = ours.where(connections.c.record == old)
+            if (deleted := db.execute(ours).rowcount > 0) or old is None:
+                db.execute(delete(claims).where(claims.c.name == _lock_name(connection_id)))
+            return deleted
+
+        return self._run(work)
+
+    def list_ids(self, refreshed_before: int | None = None) -> list[str]:
+        column = connections.c.refreshed_at
+        listed = column.is_not(None) if refreshed_before is None else column <= refreshed_before
+        query = select(connections.c.id).where(listed).order_by(column)
+        return self._run(lambda db: list(db.scalars(query)))
+
+    def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
+        name = _lock_name(connection_id)
+
+        def work(db: Connection) -> LockState:
+            self._claim(db, name, holder, seconds)
+            found, remaining = self._read_claim(db, name)
+            return LockState(found, remaining, self._record(db, connection_id))
+
+        return self._run(work)
+
+    def release(
+        self, connection_id: str, holder: bytes, value: bytes = b"", seconds: int = 0
+    ) -> None:
+        ours = claims.c.name == _lock_name(connection_id), claims.c.holder == holder
+        values = {"holder": value, "expires_at": self._now + seconds}
+        statement = update(claims).values(values) if seconds else delete(claims)
+        self._run(lambda db: db.execute(statement.where(*ours)))
+
+    def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
+        def work(db: Connection) -> list[bytes | None]:
+            for name in names:
+                self._claim(db, name, value, seconds)
+            return [self._read_claim(db, name)[0] for name in names]
+
+        return self._run(work)
+
+    def read_claim(self, name: str) -> tuple[bytes | None, float]:
+        return self._run(lambda db: self._read_claim(db, name))
+
+    def update_claim(self, name: str, value: bytes) -> None:
+        self._run(lambda db: db.execute(self._held(name).values(holder=value)))
+
+    def _run(self, work: Callable[[Connection], Result]) -> Result:
+        try:
+            return self._try(work)
+        except SQLAlchemyError as error:
+            self._on_event(Event.STORE_FAILED, reason=type(error).__name__)
+            # `from None`: SQLAlchemy's text quotes the statement's values.
+            raise StoreUnavailable("the database failed") from None
+
+    def _try(self, work: Callable[[Connection], Result]) -> Result:
+        try:
+            with self._engine.begin() as db:
+                return work(db)
+        except DBAPIError as error:
+            # A restarted server leaves dead connections in the pool.
+            if not error.connection_invalidated:
+                raise
+            with self._engine.begin() as db:
+                return work(db)
+
+    def _drop_expired(self, db: Connection) -> None:
+        for table in (connections, claims):
+            (key,) = table.primary_key
+            # Rows that another transaction is dropping are left to it.
+            expired = select(key).where(table.c.expires_at < self._now).limit(_DROPPED_AT_ONCE)
+            db.execute(delete(table).where(key.in_(expired.with_for_update(skip_locked=True))))
+
+    def _record(self, db: Connection, connection_id: str) -> bytes | None:
+        expires_at = connections.c.expires_at
+        query = select(connections.c.record).where(
+            connections.c.id == connection_id, or_(expires_at.is_(None), expires_at > self._now)
+        )
+        return db.scalar(query)
+
+    def _claim(self, db: Connection, name: str, holder: bytes, seconds: float) -> None:
+        values = {"holder": holder, "expires_at": self._now + seconds}
+        insert = self._insert(claims).values(name=name, **values)
+        expired = claims.c.expires_at <= self._now
+        db.execute(
+            insert.on_conflict_do_update(index_elements=["name"], set_=values, where=expired)
+        )
+
+    def _read_claim(self, db: Connection, name: str) -> tuple[bytes | None, float]:
+        query = select(claims.c.holder, claims.c.expires_at - self._now)
+        row = db.execute(
+            query.where(claims.c.name == name, claims.c.expires_at > self._now)
+        ).first()
+        return (None, 0.0) if row is None else (row[0], float(row[1]))
+
+    def _held(self, name: str) -> Any:
+        return update(claims).where(claims.c.name == name, claims.c.expires_at > self._now)
+
+    def _swap(self, db: Connection, swap: Swap) -> bytes | None:
+        # Claimed first, so that of two at once the second waits for the first.
+        self._claim(db, swap.name, b"", swap.seconds)
+        last = db.scalar(
+            select(claims.c.holder).where(claims.c.name == swap.name).with_for_update()
+        )
+        values = {"holder": swap.value, "expires_at": self._now + swap.seconds}
+        db.execute(update(claims).where(claims.c.name == swap.name).values(values))
+        return last or None
+
+
+def _lock_name(connection_id: str) -> str:
+    return f"omnifund:lock:{fingerprint(connection_id)}"
