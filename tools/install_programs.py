@@ -1,4 +1,4 @@
-"""Make sure that Chromium and curl are there for the tests, or say plainly what is missing."""
+"""Make sure that the tests' programs are there, or say plainly what is missing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.browser import find_chromium
+from tests.support.postgres import find_postgres
 
 
 def main() -> int:
-    """Return the exit status: 0 when both are there afterwards."""
-    return max(_find_curl(), _find_browser())
+    """Return the exit status: 0 when all are there afterwards."""
+    return max(
+        _find("curl", lambda: shutil.which("curl") is not None),
+        _find("postgresql", lambda: find_postgres() is not None),
+        _find_browser(),
+    )
 
 
-def _find_curl() -> int:
-    if shutil.which("curl") is None and _may_install():
-        _install("curl")
-    if shutil.which("curl") is not None:
+def _find(package: str, is_there: Callable[[], bool]) -> int:
+    if not is_there() and _may_install():
+        _install(package)
+    if is_there():
         return 0
     print(
-        "The tests need curl and it could not be installed. Install it yourself "
-        "(Debian: apt-get install curl).",
+        f"The tests need {package} and it could not be installed. Install it yourself "
+        f"(Debian: apt-get install {package}).",
         file=sys.stderr,
     )
     return 1
