@@ -30,13 +30,15 @@ from tests.support.programs import program, running
 from tests.support.servers import REPOSITORY, serve
 from tests.support.valkey import ValkeyServer
 
-EXAMPLES: dict[str, Callable[[int], list[str]]] = {
+COMMANDS: dict[str, Callable[[int], list[str]]] = {
+    "connect": lambda port: ["flask", "--app", "connect_app", "run", "--port", str(port)],
     "flask": lambda port: ["flask", "--app", "flask_app", "run", "--port", str(port)],
     "django": lambda port: ["gunicorn", "--bind", f"127.0.0.1:{port}", "django_app:application"],
     "fastapi": lambda port: [
         *("uvicorn", "fastapi_app:app", "--no-access-log", "--port", str(port)),
     ],
 }
+EXAMPLES = ("flask", "django", "fastapi")  # those that sign merchants in
 
 
 @contextlib.contextmanager
@@ -52,8 +54,8 @@ def started(
     )
     shutil.copy(REPOSITORY / "examples" / f"{name}_app.py", folder)
     port = int(variables.pop("EXAMPLE_PORT"))
-    command, *arguments = EXAMPLES[name](port)
-    variables |= {"SECRET_KEY": secrets.token_urlsafe(48), "PYTHONPATH": str(folder)}
+    command, *arguments = COMMANDS[name](port)
+    variables = {"SECRET_KEY": secrets.token_urlsafe(48), **variables, "PYTHONPATH": str(folder)}
     command = program(command) if programs is None else str(programs / command)
     with running([command, *arguments], port, variables, folder=folder):
         yield f"http://localhost:{port}"
@@ -199,7 +201,7 @@ def test_a_connection_that_has_ended_means_signing_in_once_more(
         client.delete(*(site.tokens() - before))
     answer = merchant.get("/")
     if site.name == "fastapi":
-        assert problem(answer) == (401, "ReauthorizationRequired")
+        assert problem(answer) == (401, "ConnectionNotFound")
     else:
         assert answer.headers["Location"] == "/login"
     assert merchant.customers() is None
