@@ -338,7 +338,7 @@ def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_ur
 
 
 def test_what_the_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str) -> None:
-    """In a virtual environment with that, and with what a Flask app has anyway."""
+    """M14: in a virtual environment with that, and with what a Flask app has anyway."""
     page = (REPOSITORY / "docs" / "take-it-with-you.md").read_text()
     (packages,) = re.findall(r"^ *pip install (.+)$", page, re.MULTILINE)
     venv.create(tmp_path / "venv", with_pip=True)

@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 
+from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from omnifund import api
 from omnifund.client import OmniFund
 from omnifund.errors import ConnectionEnded, InvalidResponse, OmniFundUnavailable
@@ -60,6 +61,18 @@ def test_a_token_that_expires_between_two_pages_is_refreshed(merchant: Merchant)
     assert number > 200
     assert total > 0
     assert merchant.stored.token.access_token != before
+
+
+def test_records_tell_two_accounts_apart(merchant: Merchant) -> None:
+    """M13: no resource names the account, and every customer has an ID of its own."""
+    omnifund = client_of(merchant)
+
+    def customers(username: str) -> set[str]:
+        connection = omnifund.sign_in_with_password(username, DEMO_MERCHANT_PASSWORD).connection_id
+        return {each.id for each in omnifund.api.iter_customers(connection)}
+
+    assert customers("merchant") == customers("merchant")
+    assert not customers("merchant") & customers("second-merchant")
 
 
 def page_of(*numbers: int, next_page: int | None) -> kit.Answer:
