@@ -56,7 +56,7 @@ soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then
 	@$(BIN)/python tools/soak.py
 
 fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as many random responses of OmniFund
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest $(WORKERS) -q --timeout 0 \
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest -n 4 -q --timeout 0 \
 		tests/web/test_any_request.py tests/faults/test_any_response.py tests/unit
 
 bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections
