@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format screenshots portal-tour lighthouse security-table soak fuzz bench clean
+.PHONY: help demo test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
+containers: $(DEV_READY) ## Build the images, run compose.yaml, and break things; needs root on Debian
+	@$(BIN)/python -m tools.containers
+
 screenshots: $(DEV_READY) ## Take the screenshots of README and docs/how-it-works.md from the running demo
 	@$(BIN)/python tools/screenshots.py --readme
 
@@ -57,7 +60,7 @@ bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists th
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove everything generated, including the virtual environment
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .containers
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is simply done again.

@@ -115,7 +115,13 @@ if not _SERVES_LOCAL_OMNIFUND:
     _MASTER = os.getpid()
     _FOLDER = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
     if not _FOLDER.name.endswith(f"-{_MASTER}"):  # on SIGHUP the same process reads this file again
-        _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+        try:
+            _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+        except OSError:
+            sys.exit(
+                "No folder for temporary files can be written to: mount one at /tmp (with "
+                "containers: --tmpfs /tmp), or set TMPDIR to one."
+            )
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_FOLDER)
 
     @atexit.register

@@ -330,6 +330,10 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make screenshots": NotRun("the same"),
     ".venv/bin/python tools/screenshots.py FOLDER": NotRun("the same, in another folder"),
     "make lighthouse": Elsewhere("tests/browser/test_lighthouse.py", "lighthouse"),
+    "docker compose --env-file deploy/local.env --profile local up --build": Elsewhere(
+        "tools/containers/debian.py", '"--env-file", "deploy/local.env"'
+    ),
+    "make containers": NotRun("it takes minutes, and a container engine"),
     "make soak": NotRun(LONG),
     "make fuzz": NotRun(LONG),
     "make fuzz EXAMPLES=1000": NotRun(LONG),

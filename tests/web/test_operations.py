@@ -163,7 +163,7 @@ def test_what_a_proxy_on_this_machine_forwards_is_not_local(
 def test_who_may_read_the_metrics(
     redis_url: str, metrics: str, token: str, sent: str | None, remote: str, status: int
 ) -> None:
-    """H4"""
+    """H4, P5"""
     with running_stack(redis_url, metrics=metrics, metrics_token=token) as stack:
         response = stack.app.test_client().get(
             "/metrics",
