@@ -7,7 +7,7 @@ are never followed. A 401 leads to one refresh and one repeated request, never t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -22,6 +22,7 @@ from omnifund.refresh import TokenRefresher
 MAX_API_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_ACCOUNTS: Final = 100  # of one customer; a page shows no more
 MAX_MEMBERS: Final = 1000  # the most members of one page; API Platform's default is 30
+MAX_PAGES: Final = 10_000  # of one iteration, for a server that always names a next page
 _PATH: Final = re.compile(r"/api(?:/[A-Za-z0-9_-]+){1,3}")
 _ERRORS: Final[dict[int, type[errors.OmniFundError]]] = {
     400: errors.InvalidFilter,
@@ -34,6 +35,9 @@ _MAX_TOTAL: Final = 10**12
 
 Params = Iterable[tuple[str, str]]
 """Query parameters in order; a name may be repeated (``id[]``)."""
+
+Kind = Literal["history", "pending"]
+"""Processed, or scheduled."""
 
 Stored = StoredToken | None
 Item = TypeVar("Item")
@@ -104,7 +108,7 @@ class API:
     def transactions(
         self,
         connection_id: str,
-        kind: Literal["history", "pending"],
+        kind: Kind,
         filters: Params = (),
         *,
         page: int = 1,
@@ -114,6 +118,23 @@ class API:
         path = f"/api/transactions-{kind}"
         payload = self.get(connection_id, path, [*filters, *_page(page)], stored=stored)
         return _collection(payload, _transaction, page)
+
+    def iter_customers(self, connection_id: str, filters: Params = ()) -> Iterator[Customer]:
+        """Yield all customers; see ``iter_transactions``."""
+        filters = list(filters)
+        return _items(lambda page: self.customers(connection_id, filters, page=page))
+
+    def iter_transactions(
+        self, connection_id: str, kind: Kind, filters: Params = ()
+    ) -> Iterator[Transaction]:
+        """Yield all transactions, and request a page only when its first one is needed.
+
+        However long that takes: each request gets a valid token. Records that appear at OmniFund
+        meanwhile may be missing, or come twice, because its pages are counted and not marked.
+        Raises what ``get`` raises, at any page.
+        """
+        filters = list(filters)
+        return _items(lambda page: self.transactions(connection_id, kind, filters, page=page))
 
     def get(
         self, connection_id: str, path: str, params: Params = (), *, stored: Stored = None
@@ -156,6 +177,16 @@ def require_success(response: Response) -> None:
     if response.status != 200:
         kind = _ERRORS.get(response.status, errors.InvalidResponse)
         raise kind(f"OmniFund's API returned {response.status}")
+
+
+def _items(read: Callable[[int], Page[Item]]) -> Iterator[Item]:
+    number: int | None = 1
+    while number is not None:
+        if number > MAX_PAGES:
+            raise errors.InvalidResponse(f"a collection of more than {MAX_PAGES} pages")
+        page = read(number)
+        yield from page.items
+        number = page.next_page
 
 
 def _page(page: int) -> list[tuple[str, str]]:

@@ -101,8 +101,8 @@ class TokenRefresher:
         """Refresh, one after the other, every listed connection that was last refreshed before.
 
         The oldest come first. Yields each with its outcome: a failure of one does not end the run.
-        When a run ends early, or runs twice at once, what is done is not done again. Raises
-        ``Unavailable`` when it gives up, because OmniFund serves none.
+        When a run ends early, what is done is not done again; two runs at once share the work.
+        Raises ``Unavailable`` when it gives up, because OmniFund serves none.
         """
         failures = 0
         for connection_id in self.tokens.list_ids(refreshed_before):
@@ -110,8 +110,10 @@ class TokenRefresher:
             try:
                 stored = self.tokens.load(connection_id)
                 if stored.token.obtained_at > refreshed_before:
-                    continue  # Another run was faster.
-                self.refresh(connection_id, stored)
+                    continue  # Another run was faster,
+                fresh = self._refresh(connection_id, stored, wait=False)
+                if fresh.version == stored.version:
+                    continue  # or is at work on it.
                 failures = 0
             except errors.ConnectionNotFound:
                 self.tokens.delete(connection_id)  # from the list

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     delete,
     func,
     or_,
@@ -74,7 +75,22 @@ class SQLTokenStore:
         if engine.dialect.name not in _NOW:
             raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
         self._engine, self._on_event = engine, on_event
-        self._now, self._insert = _NOW[engine.dialect.name], _INSERT[engine.dialect.name]
+        self._insert: Any = _INSERT[engine.dialect.name]
+        now = self._now = _NOW[engine.dialect.name]
+        # Built once, as every refresh needs them: building one takes longer than executing it.
+        expires_at = connections.c.expires_at
+        self._select_record = select(connections.c.record).where(
+            connections.c.id == bindparam("id"), or_(expires_at.is_(None), expires_at > now)
+        )
+        insert = self._insert(claims).values(expires_at=now + bindparam("seconds", type_=Float))
+        self._insert_claim = insert.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"holder": insert.excluded.holder, "expires_at": insert.excluded.expires_at},
+            where=claims.c.expires_at <= now,
+        )
+        self._select_claim = select(claims.c.holder, claims.c.expires_at - now).where(
+            claims.c.name == bindparam("name"), claims.c.expires_at > now
+        )
 
     def create_tables(self) -> None:
         """Create the two tables, if they do not exist."""
@@ -210,25 +226,13 @@ class SQLTokenStore:
             db.execute(delete(table).where(key.in_(expired.with_for_update(skip_locked=True))))
 
     def _record(self, db: Connection, connection_id: str) -> bytes | None:
-        expires_at = connections.c.expires_at
-        query = select(connections.c.record).where(
-            connections.c.id == connection_id, or_(expires_at.is_(None), expires_at > self._now)
-        )
-        return db.scalar(query)
+        return db.scalar(self._select_record, {"id": connection_id})
 
     def _claim(self, db: Connection, name: str, holder: bytes, seconds: float) -> None:
-        values = {"holder": holder, "expires_at": self._now + seconds}
-        insert = self._insert(claims).values(name=name, **values)
-        expired = claims.c.expires_at <= self._now
-        db.execute(
-            insert.on_conflict_do_update(index_elements=["name"], set_=values, where=expired)
-        )
+        db.execute(self._insert_claim, {"name": name, "holder": holder, "seconds": seconds})
 
     def _read_claim(self, db: Connection, name: str) -> tuple[bytes | None, float]:
-        query = select(claims.c.holder, claims.c.expires_at - self._now)
-        row = db.execute(
-            query.where(claims.c.name == name, claims.c.expires_at > self._now)
-        ).first()
+        row = db.execute(self._select_claim, {"name": name}).first()
         return (None, 0.0) if row is None else (row[0], float(row[1]))
 
     def _held(self, name: str) -> Any:

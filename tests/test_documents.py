@@ -160,7 +160,7 @@ def below(part: str) -> set[str]:
     return found
 
 
-LIBRARIES = {"authlib", "redis"}
+LIBRARIES = {"authlib", "redis", "sqlalchemy"}
 PARTS = sorted({part for arrow in drawn() for part in arrow} - LIBRARIES)
 
 
@@ -178,7 +178,7 @@ def test_every_arrow_of_the_picture_is_an_import(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_import_between_parts_goes_along_arrows(part: str) -> None:
-    """Also those of Authlib and redis-py, so the picture shows every module that has them."""
+    """Also those of the libraries, so the picture shows every module that has them."""
     imported = set().union(*map(imported_by, files_of(part)))
     direct = {lower for upper, lower in drawn() if upper == part}
     assert part not in below(part)
@@ -266,10 +266,11 @@ def test_the_code_to_take_along_is_that_of_the_examples() -> None:
         return "\n".join(line.strip() for line in text.strip().splitlines())
 
     examples = [unindented(path.read_text()) for path in (REPOSITORY / "examples").glob("*.py")]
-    blocks = fences(REPOSITORY / "docs" / "take-it-with-you.md", "python")
-    assert len(blocks) > 5
-    for block in blocks:
-        assert any(unindented(block) in example for example in examples), block
+    for name in ("take-it-with-you.md", "connect-your-users.md"):
+        blocks = fences(REPOSITORY / "docs" / name, "python")
+        assert len(blocks) > 5
+        for block in blocks:
+            assert any(unindented(block) in example for example in examples), block
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -315,6 +316,7 @@ def options_of_the_bench() -> None:
 
 
 CONVENTIONS = "tests/interop/test_conventions.py"
+CONNECT = "tests/examples/test_connect.py"
 BENCH = "tests/benchmarks/test_bench_runs.py"
 LONG = "it takes minutes, and says so"
 PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
@@ -359,6 +361,12 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "uvicorn --interface wsgi --factory app:create_app": Elsewhere(
         CONVENTIONS, '"--interface", "wsgi", "--factory", "app:create_app"'
     ),
+    "flask --app connect_app run --port 8000": Elsewhere(
+        "tests/examples/test_examples.py", '"flask", "--app", "connect_app", "run", "--port"'
+    ),
+    "flask --app connect_app omnifund keep-alive": Elsewhere(CONNECT, 'care("keep-alive")'),
+    "flask --app connect_app omnifund reseal": Elsewhere(CONNECT, 'care("reseal"'),
+    "python nightly.py --days 1": Elsewhere(CONNECT, 'nightly("--days"'),
     "pip install …": Elsewhere("tests/examples/test_examples.py", "what_the_page_tells_to_install"),
     'python3 -c "import secrets; print(secrets.token_urlsafe(48))"': a_secret_key,
     "cp .env.example .env": Elsewhere("tests/test_documents.py", "the_example_of_a_configuration"),

@@ -8,7 +8,7 @@ from tools import security_table
 from tools.security_table import document, identifiers, named
 
 REQUIRED = {"A": 8, "B": 14, "C": 12, "D": 6, "E": 13, "F": 8, "G": 7, "H": 4}
-SITUATIONS = {"K": 58}
+SITUATIONS = {"K": 58, "M": 15}
 
 
 def numbered(groups: dict[str, int]) -> list[str]:

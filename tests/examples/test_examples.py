@@ -9,9 +9,11 @@ import re
 import secrets
 import shutil
 import subprocess
+import threading
 import venv
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import requests
 
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
+from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.support.browsing import Page, SimulatedBrowser
 from tests.support.processes import free_port
@@ -30,13 +33,16 @@ from tests.support.programs import program, running
 from tests.support.servers import REPOSITORY, serve
 from tests.support.valkey import ValkeyServer
 
-EXAMPLES: dict[str, Callable[[int], list[str]]] = {
+COMMANDS: dict[str, Callable[[int], list[str]]] = {
+    "connect": lambda port: ["flask", "--app", "connect_app", "run", "--port", str(port)],
     "flask": lambda port: ["flask", "--app", "flask_app", "run", "--port", str(port)],
     "django": lambda port: ["gunicorn", "--bind", f"127.0.0.1:{port}", "django_app:application"],
     "fastapi": lambda port: [
         *("uvicorn", "fastapi_app:app", "--no-access-log", "--port", str(port)),
     ],
 }
+REDIRECT_URI = "http://localhost:8000/callback"
+EXAMPLES = ("flask", "django", "fastapi")  # those that sign merchants in
 
 
 @contextlib.contextmanager
@@ -52,8 +58,8 @@ def started(
     )
     shutil.copy(REPOSITORY / "examples" / f"{name}_app.py", folder)
     port = int(variables.pop("EXAMPLE_PORT"))
-    command, *arguments = EXAMPLES[name](port)
-    variables |= {"SECRET_KEY": secrets.token_urlsafe(48), "PYTHONPATH": str(folder)}
+    command, *arguments = COMMANDS[name](port)
+    variables = {"SECRET_KEY": secrets.token_urlsafe(48), **variables, "PYTHONPATH": str(folder)}
     command = program(command) if programs is None else str(programs / command)
     with running([command, *arguments], port, variables, folder=folder):
         yield f"http://localhost:{port}"
@@ -199,7 +205,7 @@ def test_a_connection_that_has_ended_means_signing_in_once_more(
         client.delete(*(site.tokens() - before))
     answer = merchant.get("/")
     if site.name == "fastapi":
-        assert problem(answer) == (401, "ReauthorizationRequired")
+        assert problem(answer) == (401, "ConnectionNotFound")
     else:
         assert answer.headers["Location"] == "/login"
     assert merchant.customers() is None
@@ -283,8 +289,11 @@ class Answers:
     callback: requests.Response
 
 
-def sign_in_at(name: str, folder: Path, redis_url: str, redirect_uri: str, **more: Any) -> Answers:
-    """Run an example with a provider that approves every request, and sign in."""
+@contextlib.contextmanager
+def with_provider(
+    name: str, folder: Path, redis_url: str, redirect_uri: str, **more: Any
+) -> Iterator[tuple[HonestProvider, str]]:
+    """Run an example with a provider that approves every request; give both, by its address."""
     with (
         HonestProvider() as provider,
         started(
@@ -299,23 +308,29 @@ def sign_in_at(name: str, folder: Path, redis_url: str, redirect_uri: str, **mor
             **more,
         ) as url,
     ):
-        login = requests.get(f"{url}/login", allow_redirects=False, timeout=30)
-        approved = requests.get(login.headers["Location"], allow_redirects=False, timeout=30)
-        back = urlsplit(approved.headers["Location"])
-        callback = requests.get(
-            f"{url}/callback?{back.query}",
-            headers={"Cookie": login.headers["Set-Cookie"].partition(";")[0]},
-            allow_redirects=False,
-            timeout=30,
-        )
-        assert callback.headers["Location"] == "/"
-        return Answers(login, callback)
+        yield provider, url
+
+
+def sign_in_at(url: str) -> Answers:
+    """Sign in at an example."""
+    login = requests.get(f"{url}/login", allow_redirects=False, timeout=30)
+    approved = requests.get(login.headers["Location"], allow_redirects=False, timeout=30)
+    back = urlsplit(approved.headers["Location"])
+    callback = requests.get(
+        f"{url}/callback?{back.query}",
+        headers={"Cookie": login.headers["Set-Cookie"].partition(";")[0]},
+        allow_redirects=False,
+        timeout=30,
+    )
+    assert callback.headers["Location"] == "/"
+    return Answers(login, callback)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_url: str) -> None:
     """The redirect URI says that there is a proxy that speaks https; here there is none."""
-    answers = sign_in_at(name, tmp_path, redis_url, "https://localhost/callback")
+    with with_provider(name, tmp_path, redis_url, "https://localhost/callback") as (_, url):
+        answers = sign_in_at(url)
     assert answers.login.headers["Set-Cookie"].startswith("__Host-omnifund_attempt_")
     for answer in (answers.login, answers.callback):
         flags = {flag.strip().lower() for flag in answer.headers["Set-Cookie"].split(";")[1:]}
@@ -323,7 +338,7 @@ def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_ur
 
 
 def test_what_the_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str) -> None:
-    """In a virtual environment with that, and with what a Flask app has anyway."""
+    """M14: in a virtual environment with that, and with what a Flask app has anyway."""
     page = (REPOSITORY / "docs" / "take-it-with-you.md").read_text()
     (packages,) = re.findall(r"^ *pip install (.+)$", page, re.MULTILINE)
     venv.create(tmp_path / "venv", with_pip=True)
@@ -336,5 +351,30 @@ def test_what_the_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str
         ],
         check=True,
     )
-    redirect_uri = "http://localhost:8000/callback"
-    sign_in_at("flask", tmp_path, redis_url, redirect_uri, programs=programs)
+    with with_provider("flask", tmp_path, redis_url, REDIRECT_URI, programs=programs) as (_, url):
+        sign_in_at(url)
+
+
+def test_five_requests_that_wait_for_omnifund_leave_the_event_loop_free(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """M11: FastAPI serves its own description in the event loop."""
+    released = threading.Event()
+    with (
+        with_provider("fastapi", tmp_path, redis_url, REDIRECT_URI) as (provider, url),
+        ThreadPoolExecutor(5) as pool,
+    ):
+        session = sign_in_at(url).callback.headers["Set-Cookie"].partition(";")[0]
+        customers = kit.json_answer({"hydra:member": []})
+        provider.next_api_answer(*[kit.hold(released, customers)] * 5)
+        waiting = [
+            pool.submit(requests.get, url, headers={"Cookie": session}, timeout=60)
+            for _ in range(5)
+        ]
+        try:
+            provider.wait_for("/api/customers", 5)
+            assert requests.get(f"{url}/openapi.json", timeout=30).status_code == 200
+            assert not any(each.done() for each in waiting)
+        finally:
+            released.set()
+        assert [each.result().status_code for each in waiting] == [200] * 5

@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.local_omnifund.conftest import Site
 from tests.local_omnifund.visitor import Visitor
 from tests.support.browsing import TIMEOUT, form_to, query_of
 from tests.support.processes import free_port
+from tests.support.programs import clean_environment
 from tests.support.servers import serve
 
 # --- settings ------------------------------------------------------------------------------------
@@ -186,12 +186,10 @@ def test_started_directly_on_a_port_in_use_it_names_the_port_and_the_variable(
 
 
 def test_several_workers_starting_at_once_make_one_demo_client(site: Site, redis_url: str) -> None:
-    settings = Settings(redis_url=redis_url)
-    threads = [threading.Thread(target=create_app, args=(settings,)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    command = [sys.executable, "-c", "import local_omnifund; local_omnifund.create_app()"]
+    environment = clean_environment(REDIS_URL=redis_url)
+    workers = [subprocess.Popen(command, env=environment) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0] * 4
 
     assert site.redis.zrange("local_omnifund:clients:merchant", 0, -1) == [site.client_id]
     assert site.password().status_code == 200

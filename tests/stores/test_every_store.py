@@ -46,6 +46,8 @@ def replace(
 
 
 class TestRecords:
+    """M4"""
+
     def test_what_was_saved_is_loaded_byte_for_byte(self, store: TokenStore) -> None:
         every_byte = bytes(range(256)) * 40
         assert store.load("user 1") is None

@@ -249,7 +249,7 @@ def test_an_ended_connection_shows_that_nothing_was_replaced(running: Rig) -> No
     running.provider.revoke_refresh_tokens()
     assert merchant.get("/customers").status_code == 302
     recording = recordings(merchant)[0]
-    assert recording["problem"].startswith("ReauthorizationRequired")
+    assert recording["problem"].startswith("ConnectionEnded")
     refresh = exchange_of(recording, "refresh_token")
     assert refresh["problem"].startswith("InvalidGrant")
     assert checks(refresh)[-1] == "require_consistent_status"
