@@ -167,7 +167,13 @@ if not _SERVES_LOCAL_OMNIFUND:
         """Have a new worker count where the worker stopped that had its number."""
         from web import metrics
 
-        metrics.Worker.begin(worker.number)
+        metrics.Worker.begin(worker.number, worker.cfg.threads)
+
+    def child_exit(_server: Any, worker: Any) -> None:
+        """Count a worker that has ended, or was killed, no longer."""
+        from web import metrics
+
+        metrics.Worker.end(worker.number)
 
 
 def on_starting(server: Any) -> None:

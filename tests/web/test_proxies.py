@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -45,7 +46,7 @@ def front(redis_url: str, folder: Path, kind: str, *, strips: bool) -> Iterator[
     port, certificate = free_port(), certificate_for_localhost(folder)
     both, authority = certificate
     chained = kind == "caddy+nginx"
-    options = {
+    options: dict[str, Any] = {
         "omnifund_redirect_uri": f"https://localhost:{port}/pay/callback",
         "allowed_hosts": ("localhost",),
         "trusted_proxies": 2 if chained else 1,
@@ -111,7 +112,7 @@ class From(HTTPAdapter):
     """Sends from an address of one's own."""
 
     def init_poolmanager(self, *args: object, **more: object) -> None:
-        super().init_poolmanager(*args, source_address=("127.0.0.9", 0), **more)  # type: ignore[arg-type,no-untyped-call]  # as the base class
+        super().init_poolmanager(*args, source_address=("127.0.0.9", 0), **more)  # type: ignore[arg-type]  # as the base class
 
 
 def test_two_proxies_tell_the_visitors_address_and_no_header_of_theirs(
