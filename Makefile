@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench clean
+.PHONY: help install demo test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +12,8 @@ SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py omnif
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.app-ready ## Create .venv with what the app needs to serve, and nothing else
 
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
 	@exec $(BIN)/python tools/demo.py
@@ -59,11 +61,22 @@ fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as m
 bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+sbom: $(DEV_READY) ## Write the software bill of materials of what runs in production (CycloneDX)
+	@$(BIN)/cyclonedx-py requirements requirements.txt --output-reproducible --output-file sbom.json
+	@echo "sbom.json is written."
+
+licenses: $(DEV_READY) ## List the licenses of the packages that run in production
+	@$(BIN)/pip-licenses --order=license --packages $$(sed -n 's/==.*//p' requirements.txt)
+
 clean: ## Remove everything generated, including the virtual environment
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .containers
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is simply done again.
+$(VENV)/.app-ready: requirements.txt tools/make_venv.sh
+	@sh tools/make_venv.sh $(VENV) requirements.txt
+	@touch $@
+
 $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
 	@touch $@
