@@ -335,6 +335,10 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "docker compose --env-file deploy/local.env --profile local up --build": Elsewhere(
         "tools/containers/debian.py", '"--env-file", "deploy/local.env"'
     ),
+    "make sbom": Elsewhere("tests/test_project.py", "cyclonedx-py"),
+    "make licenses": Elsewhere("tests/test_project.py", "piplicenses"),
+    "make install": NotRun("it installs into the .venv that runs this test"),
+    ".venv/bin/python -m benchmarks --quick --peers app floor": options_of_the_bench,
     "make containers": NotRun("it takes minutes, and a container engine"),
     "make soak": NotRun(LONG),
     "make fuzz": NotRun(LONG),
