@@ -2,21 +2,22 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
+.PHONY: help demo install test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
-SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py omnifund web demo local_omnifund benchmarks examples tools tests
+SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py omnifund web demo local_omnifund pytest_omnifund benchmarks examples tools tests
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
-install: $(VENV)/.app-ready ## Create .venv with what the app needs to serve, and nothing else
-
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
 	@exec $(BIN)/python tools/demo.py
+
+install: ## Install what the app needs to run, without the demo
+	@sh tools/make_venv.sh $(VENV) requirements.txt
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
 	@$(BIN)/python tools/install_programs.py
@@ -73,10 +74,6 @@ clean: ## Remove everything generated, including the virtual environment
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is simply done again.
-$(VENV)/.app-ready: requirements.txt tools/make_venv.sh
-	@sh tools/make_venv.sh $(VENV) requirements.txt
-	@touch $@
-
 $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
 	@touch $@

@@ -224,6 +224,14 @@ class Store:
             record["expires_at"] = self.now() - 1
             self._redis.set(token.key, json.dumps(record), xx=True, keepttl=True)
 
+    def revoke(self, username: str = "") -> None:
+        """Delete all access and refresh tokens of a merchant, or of all merchants."""
+        for kind in ("access", "refresh"):
+            for key in self._redis.scan_iter(f"{PREFIX}{kind}:*"):
+                record = self._read(key)
+                if record is not None and username in ("", record["username"]):
+                    self._redis.delete(key)
+
     def _find_token(self, key: str) -> Token | None:
         record = self._read(key)
         return Token(key=key, **record) if record else None

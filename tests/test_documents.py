@@ -303,6 +303,11 @@ def the_tests_that_take_seconds() -> None:
     assert "test_token.py" in listed
 
 
+def what_the_app_needs() -> None:
+    """The commands that ``make demo`` and the Dockerfile's steps run in other tests."""
+    assert "tools/make_venv.sh .venv requirements.txt" in run("make", "--dry-run", "install")
+
+
 def a_secret_key() -> None:
     made = run(sys.executable, "-c", "import secrets; print(secrets.token_urlsafe(48))")
     assert len(made.strip()) >= config.SECRET_KEY_MIN_LENGTH
@@ -324,6 +329,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "APP_PORT=8001 LOCAL_OMNIFUND_PORT=9001 make demo": Elsewhere(
         "tests/demo/test_make_demo.py", "LOCAL_OMNIFUND_PORT"
     ),
+    "make install": what_the_app_needs,
     "make test": NotRun("it runs this test"),
     ".venv/bin/pytest -q -n 2 tests/unit tests/flow": the_tests_that_take_seconds,
     "make format": NotRun("it would rewrite files under the other tests"),
@@ -337,7 +343,6 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     ),
     "make sbom": Elsewhere("tests/test_project.py", "cyclonedx-py"),
     "make licenses": Elsewhere("tests/test_project.py", "piplicenses"),
-    "make install": NotRun("it installs into the .venv that runs this test"),
     ".venv/bin/python -m benchmarks --quick --peers app floor": options_of_the_bench,
     "make containers": NotRun("it takes minutes, and a container engine"),
     "make soak": NotRun(LONG),
@@ -371,7 +376,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "flask --app connect_app omnifund keep-alive": Elsewhere(CONNECT, 'care("keep-alive")'),
     "flask --app connect_app omnifund reseal": Elsewhere(CONNECT, 'care("reseal"'),
     "python nightly.py --days 1": Elsewhere(CONNECT, 'nightly("--days"'),
-    "pip install …": Elsewhere("tests/examples/test_examples.py", "what_the_page_tells_to_install"),
+    "pip install …": Elsewhere("tests/examples/test_examples.py", "what_a_page_tells_to_install"),
     'python3 -c "import secrets; print(secrets.token_urlsafe(48))"': a_secret_key,
     "cp .env.example .env": Elsewhere("tests/test_documents.py", "the_example_of_a_configuration"),
     "VALKEY_PASSWORD=... docker compose up --build": Elsewhere(

@@ -12,29 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 from sqlalchemy import Connection, create_engine, delete, table, text
 
-from local_omnifund import create_app
-from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
+from pytest_omnifund import LocalOmniFund
 from tests.examples.test_examples import started
 from tests.support.browsing import Page, SimulatedBrowser
 from tests.support.processes import free_port
 from tests.support.programs import clean_environment, program
-from tests.support.servers import REPOSITORY, serve
-from tests.support.stack import Clock
-from tests.support.valkey import ValkeyServer
-
-DAY = 24 * 3600
+from tests.support.servers import REPOSITORY
 
 
 @dataclass
 class Site:
-    """The running product. ``clock``: Local OmniFund's."""
+    """The running product."""
 
     url: str
-    omnifund_url: str
-    clock: Clock
     folder: Path
     variables: dict[str, str]
 
@@ -65,32 +57,30 @@ class Site:
             yield db
         engine.dispose()
 
-    def make_fail(self, fault: str) -> None:
-        """Have Local OmniFund fail once."""
-        requests.post(f"{self.omnifund_url}/faults", json={"id": fault}, timeout=10)
-
 
 @pytest.fixture(scope="module")
-def running_site(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    clock, port, folder = Clock(), free_port(), tmp_path_factory.mktemp("product")
-    with serve(create_app(Settings(valkey.url, app_port=port), clock=clock)) as omnifund:
-        variables = {
-            "SECRET_KEY": secrets.token_urlsafe(48),
-            "DATABASE_URL": f"sqlite:///{folder}/product.db",
-            "OMNIFUND_BASE_URL": omnifund.url,
-            "OMNIFUND_CLIENT_ID": DEMO_CLIENT_ID,
-            "OMNIFUND_CLIENT_SECRET": DEMO_CLIENT_SECRET,
-            "OMNIFUND_REDIRECT_URI": f"http://localhost:{port}/callback",
-        }
-        shutil.copy(REPOSITORY / "examples" / "nightly.py", folder)
-        example = {"EXAMPLE_PORT": str(port), **variables}
-        with started("connect", folder, programs=None, **example) as url:
-            yield Site(url, omnifund.url, clock, folder, variables)
+def running_site(
+    _running_local_omnifund: LocalOmniFund, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    port, folder = free_port(), tmp_path_factory.mktemp("product")
+    variables = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "DATABASE_URL": f"sqlite:///{folder}/product.db",
+        "OMNIFUND_BASE_URL": _running_local_omnifund.url,
+        "OMNIFUND_CLIENT_ID": _running_local_omnifund.client_id,
+        "OMNIFUND_CLIENT_SECRET": _running_local_omnifund.client_secret,
+        "OMNIFUND_REDIRECT_URI": f"http://localhost:{port}/callback",
+    }
+    shutil.copy(REPOSITORY / "examples" / "nightly.py", folder)
+    example = {"EXAMPLE_PORT": str(port), **variables}
+    with started("connect", folder, programs=None, **example) as url:
+        yield Site(url, folder, variables)
 
 
 @pytest.fixture
-def site(running_site: Site) -> Site:
+def site(running_site: Site, local_omnifund: LocalOmniFund) -> Site:
     """The product without a user; the next one is number 1."""
+    local_omnifund.redirect_uri = running_site.variables["OMNIFUND_REDIRECT_URI"]
     with running_site.database() as db:
         for name in ("users", "omnifund_connections", "omnifund_claims"):
             db.execute(delete(table(name)))
@@ -99,6 +89,10 @@ def site(running_site: Site) -> Site:
 
 class Browser(SimulatedBrowser):
     """A browser at the product, and what its user does there."""
+
+    def __init__(self, at: Site, omnifund: LocalOmniFund) -> None:
+        super().__init__(at.url)
+        self.omnifund = omnifund
 
     def register(self, name: str) -> None:
         self.press("/", "/users", name=name, password="a password")
@@ -113,9 +107,9 @@ class Browser(SimulatedBrowser):
         """Who is logged in."""
         return self.get("/").text.partition("Logged in as <b>")[2].partition("<")[0]
 
-    def authorize(self, button: str = "accepted") -> str:
-        """Press Connect, go to OmniFund, and press ``button`` there; return the callback's URL."""
-        return self.authorize_at(self.press("/", "/connect").headers["Location"], button)
+    def authorize(self, press: str = "allow") -> str:
+        """Press Connect, go to OmniFund, and press a button there; return the callback's URL."""
+        return self.omnifund.approve(self.press("/", "/connect").headers["Location"], press=press)
 
     def connect(self) -> None:
         assert self.get(self.authorize()).headers["Location"] == "/"
@@ -128,8 +122,8 @@ class Browser(SimulatedBrowser):
 
 
 @pytest.fixture
-def browser(site: Site) -> Browser:
-    return Browser(site.url)
+def browser(site: Site, local_omnifund: LocalOmniFund) -> Browser:
+    return Browser(site, local_omnifund)
 
 
 CONNECTED = ("Your customers", 30)
@@ -159,7 +153,7 @@ def test_the_connection_is_the_users_and_not_the_browsers(browser: Browser, site
     browser.press("/", "/logout")
     browser.register("Grace")
     assert browser.state() == NOT_CONNECTED
-    elsewhere = Browser(site.url)
+    elsewhere = Browser(site, browser.omnifund)
     elsewhere.log_in("Ada")
     assert elsewhere.state() == CONNECTED
 
@@ -193,13 +187,13 @@ def test_another_users_callback_is_refused(browser: Browser) -> None:
     ],
 )
 def test_a_failure_leaves_the_user_logged_in(
-    browser: Browser, site: Site, fault: str, status: int, words: str
+    browser: Browser, local_omnifund: LocalOmniFund, fault: str, status: int, words: str
 ) -> None:
     """M2"""
     browser.register("Ada")
     callback = browser.authorize()
-    site.make_fail(fault)
-    page = browser.get(callback)
+    with local_omnifund.failing(fault):
+        page = browser.get(callback)
     assert page.status_code == status, page
     assert alert(page).startswith(words)
     assert browser.name == "Ada"
@@ -208,18 +202,20 @@ def test_a_failure_leaves_the_user_logged_in(
 def test_deny_leaves_the_user_logged_in(browser: Browser) -> None:
     """M2"""
     browser.register("Ada")
-    page = browser.get(browser.authorize("rejected"))
+    page = browser.get(browser.authorize("deny"))
     assert page.status_code == 403
     assert alert(page) == "You chose Deny at OmniFund, so nothing was connected."
     assert browser.state() == NOT_CONNECTED
     assert browser.name == "Ada"
 
 
-def test_after_15_days_without_use_the_user_reconnects(browser: Browser, site: Site) -> None:
+def test_after_15_days_without_use_the_user_reconnects(
+    browser: Browser, site: Site, local_omnifund: LocalOmniFund
+) -> None:
     """M2, M3"""
     browser.register("Ada")
     browser.connect()
-    site.clock.advance(15 * DAY)
+    local_omnifund.clock.advance(days=15)
     assert browser.state() == ENDED
     assert browser.name == "Ada"
     assert site.care("keep-alive").returncode == 0, "an ended one is not due"

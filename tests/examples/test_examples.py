@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import threading
@@ -337,22 +338,40 @@ def test_with_https_the_cookies_insist_on_it(name: str, tmp_path: Path, redis_ur
         assert flags >= {"httponly", "secure", "path=/", "samesite=lax"}
 
 
-def test_what_the_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str) -> None:
-    """M14: in a virtual environment with that, and with what a Flask app has anyway."""
-    page = (REPOSITORY / "docs" / "take-it-with-you.md").read_text()
-    (packages,) = re.findall(r"^ *pip install (.+)$", page, re.MULTILINE)
-    venv.create(tmp_path / "venv", with_pip=True)
-    programs = tmp_path / "venv" / "bin"
-    subprocess.run(
-        [
-            *(str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check"),
-            *("--constraint", str(REPOSITORY / "requirements.txt")),
-            *(*packages.split(), "Flask", "Flask-WTF"),
-        ],
-        check=True,
-    )
+def installed(folder: Path, page: str, *more: str) -> Path:
+    """Run the page's only ``pip install`` in an empty environment; return its programs' folder."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    (packages,) = re.findall(r"^ *pip install (.+)$", text, re.MULTILINE)
+    venv.create(folder / "venv", with_pip=True)
+    programs = folder / "venv" / "bin"
+    pip = [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *shlex.split(packages), *more], cwd=REPOSITORY, check=True)
+    return programs
+
+
+def test_what_a_page_tells_to_install_is_enough(tmp_path: Path, redis_url: str) -> None:
+    """M14: with what a Flask app has anyway, and a copy of ``omnifund/``."""
+    programs = installed(tmp_path, "take-it-with-you.md", "Flask", "Flask-WTF")
     with with_provider("flask", tmp_path, redis_url, REDIRECT_URI, programs=programs) as (_, url):
         sign_in_at(url)
+
+
+def test_what_the_page_about_connecting_tells_to_install_is_enough(tmp_path: Path) -> None:
+    """M14: the package itself, with SQL, instead of a copy."""
+    programs, port = installed(tmp_path, "connect-your-users.md"), free_port()
+    shutil.copy(REPOSITORY / "examples" / "connect_app.py", tmp_path)
+    variables = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "OMNIFUND_BASE_URL": "http://localhost:9",
+        "OMNIFUND_CLIENT_ID": "an id",
+        "OMNIFUND_CLIENT_SECRET": "a secret",
+        "OMNIFUND_REDIRECT_URI": f"http://localhost:{port}/callback",
+        "PYTHONPATH": str(tmp_path),
+    }
+    command, *arguments = COMMANDS["connect"](port)
+    with running([str(programs / command), *arguments], port, variables, folder=tmp_path):
+        assert "Log in" in requests.get(f"http://localhost:{port}", timeout=30).text
+    assert (tmp_path / "product.db").exists()
 
 
 def test_five_requests_that_wait_for_omnifund_leave_the_event_loop_free(
