@@ -14,7 +14,10 @@ FROM python:3.13-slim-bookworm
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin app
+# The same IDs in every build, so that a volume's owner stays the same. pip could only install things.
+RUN groupadd --gid 10001 app \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin app \
+    && rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/ensurepip /usr/local/lib/python3.*/site-packages/pip*
 WORKDIR /srv/app
 COPY --from=build /venv /venv
 COPY app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py ./
@@ -23,7 +26,7 @@ COPY web web
 COPY demo demo
 COPY templates templates
 COPY static static
-USER 10001
+USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \

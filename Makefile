@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint format screenshots portal-tour lighthouse security-table soak fuzz bench clean
+.PHONY: help demo install test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,9 @@ format: $(DEV_READY) ## Format the code
 	@$(BIN)/ruff check -q --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
+containers: $(DEV_READY) ## Build the images, run compose.yaml, and break things; needs root on Debian
+	@$(BIN)/python -m tools.containers
+
 screenshots: $(DEV_READY) ## Take the screenshots of README and docs/how-it-works.md from the running demo
 	@$(BIN)/python tools/screenshots.py --readme
 
@@ -62,8 +65,15 @@ fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as m
 bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+sbom: $(DEV_READY) ## Write the software bill of materials of what runs in production (CycloneDX)
+	@$(BIN)/cyclonedx-py requirements requirements.txt --output-reproducible --output-file sbom.json
+	@echo "sbom.json is written."
+
+licenses: $(DEV_READY) ## List the licenses of the packages that run in production
+	@$(BIN)/pip-licenses --order=license --packages $$(sed -n 's/==.*//p' requirements.txt)
+
 clean: ## Remove everything generated, including the virtual environment
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .containers
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is simply done again.

@@ -115,7 +115,13 @@ if not _SERVES_LOCAL_OMNIFUND:
     _MASTER = os.getpid()
     _FOLDER = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""))
     if not _FOLDER.name.endswith(f"-{_MASTER}"):  # on SIGHUP the same process reads this file again
-        _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+        try:
+            _FOLDER = Path(tempfile.mkdtemp(prefix="omnifund-app-", suffix=f"-{_MASTER}"))
+        except OSError:
+            sys.exit(
+                "No folder for temporary files can be written to: mount one at /tmp (with "
+                "containers: --tmpfs /tmp), or set TMPDIR to one."
+            )
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_FOLDER)
 
     @atexit.register
@@ -161,7 +167,13 @@ if not _SERVES_LOCAL_OMNIFUND:
         """Have a new worker count where the worker stopped that had its number."""
         from web import metrics
 
-        metrics.Worker.begin(worker.number)
+        metrics.Worker.begin(worker.number, worker.cfg.threads)
+
+    def child_exit(_server: Any, worker: Any) -> None:
+        """Count a worker that has ended, or was killed, no longer."""
+        from web import metrics
+
+        metrics.Worker.end(worker.number)
 
 
 def on_starting(server: Any) -> None:

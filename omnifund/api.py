@@ -7,6 +7,7 @@ are never followed. A 401 leads to one refresh and one repeated request, never t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from omnifund import errors
 from omnifund.connections import StoredToken
+from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient, Response, raise_if_unavailable, read_json_object
 from omnifund.refresh import TokenRefresher
 
@@ -97,6 +99,7 @@ class API:
     http: HTTPClient
     refresher: TokenRefresher
     clock: Callable[[], float]
+    on_event: OnEvent = ignore
 
     def customers(
         self, connection_id: str, filters: Params = (), *, page: int = 1, stored: Stored = None
@@ -148,6 +151,18 @@ class API:
         query = urlencode(list(params))
         target = f"{path}?{query}" if query else path
         stored = self.refresher.valid_token(connection_id, stored)
+        started, outcome = time.monotonic(), "read"
+        try:
+            return self._read(connection_id, target, stored)
+        except errors.OmniFundError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            seconds = round(time.monotonic() - started, 4)
+            resource = path.split("/")[2]
+            self.on_event(Event.API_REQUEST, resource=resource, outcome=outcome, seconds=seconds)
+
+    def _read(self, connection_id: str, target: str, stored: StoredToken) -> Mapping[str, Any]:
         response = self._send(target, stored)
         if response.status == 401:
             stored = self.refresher.replace_rejected(connection_id, stored)

@@ -116,7 +116,7 @@ class OmniFund:
         self.refresher = TokenRefresher(
             self.oauth, self.tokens, leeway=self.leeway, request_timeout=timeout, **shared
         )
-        self.api = API(self.http, self.refresher, clock=self.clock)
+        self.api = API(self.http, self.refresher, **shared)
         # Browsers take a cookie with this prefix only over https and from this very host.
         prefix = ("__Host-" if self.secure_cookies else "") + "omnifund_attempt_"
         self._pending = PendingRequests(self.cipher, self.store, cookie_prefix=prefix)

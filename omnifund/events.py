@@ -25,6 +25,7 @@ class Event(StrEnum):
     SIGN_IN_FAILED = "sign_in:attempt:failed"
     TOKEN_REQUEST = "token:request:answered"
     TOKEN_AMBIGUOUS = "token:request:ambiguous"
+    API_REQUEST = "api:request:answered"
     REFRESH_SUCCEEDED = "token:refresh:succeeded"
     REFRESH_REJECTED = "token:refresh:rejected"
     REFRESH_FAILED = "token:refresh:failed"

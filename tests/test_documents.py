@@ -338,6 +338,13 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make screenshots": NotRun("the same"),
     ".venv/bin/python tools/screenshots.py FOLDER": NotRun("the same, in another folder"),
     "make lighthouse": Elsewhere("tests/browser/test_lighthouse.py", "lighthouse"),
+    "docker compose --env-file deploy/local.env --profile local up --build": Elsewhere(
+        "tools/containers/debian.py", '"--env-file", "deploy/local.env"'
+    ),
+    "make sbom": Elsewhere("tests/test_project.py", "cyclonedx-py"),
+    "make licenses": Elsewhere("tests/test_project.py", "piplicenses"),
+    ".venv/bin/python -m benchmarks --quick --peers app floor": options_of_the_bench,
+    "make containers": NotRun("it takes minutes, and a container engine"),
     "make soak": NotRun(LONG),
     "make fuzz": NotRun(LONG),
     "make fuzz EXAMPLES=1000": NotRun(LONG),

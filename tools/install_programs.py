@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.browser import find_chromium
 from tests.support.postgres import find_postgres
+from tests.support.proxies import find_nginx
 
 
 def main() -> int:
@@ -20,6 +21,8 @@ def main() -> int:
     return max(
         _find("curl", lambda: shutil.which("curl") is not None),
         _find("postgresql", lambda: find_postgres() is not None),
+        _find("nginx-light", lambda: find_nginx() is not None),
+        _find("prometheus", lambda: shutil.which("promtool") is not None),
         _find_browser(),
     )
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import os
+import platform
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, abort, g, request
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
     values,
@@ -25,6 +30,9 @@ from config import Settings
 from omnifund import errors
 from omnifund.events import Event
 from web.logging import log
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 _ERROR_LEVEL: Final = frozenset(
     {Event.REFRESH_UNSAVED, Event.STORE_FAILED, Event.RECORD_UNREADABLE}
@@ -38,6 +46,7 @@ def _names(error: type[Exception]) -> set[str]:
 
 _OUTCOMES: Final[dict[Event, set[str]]] = {
     Event.TOKEN_REQUEST: {"granted", *_names(errors.OmniFundError)},
+    Event.API_REQUEST: {"read", *_names(errors.OmniFundError)},
     Event.SIGN_IN_DENIED: _names(errors.AccessDenied),
     Event.SIGN_IN_REFUSED: _names(errors.AuthorizationErrorResponse) - _names(errors.AccessDenied),
     Event.SIGN_IN_INVALID: _names(errors.InvalidState),
@@ -59,13 +68,25 @@ class Worker:
 
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     number: int | None = None
+    threads = 0
     generation = 0
 
     @classmethod
-    def begin(cls, number: int) -> None:
-        """Count as worker ``number``; called in a new worker."""
-        cls.number = number
+    def begin(cls, number: int, threads: int) -> None:
+        """Count as worker ``number``, which has so many threads; called in a new worker."""
+        cls.number, cls.threads = number, threads
         cls._make_folder()
+        with suppress(Exception):
+            WORKERS.set(1)
+            THREADS.set(threads)
+            THREADS_BUSY.set(0)
+
+    @classmethod
+    def end(cls, number: int) -> None:
+        """Forget what worker ``number`` was doing; called when it has ended. Its counts stay."""
+        for left in Path(cls.folder or "").glob(f"gauge_livesum_worker-{number}-*.db"):
+            with suppress(OSError):
+                left.unlink()
 
     @classmethod
     def name(cls) -> str:
@@ -89,6 +110,28 @@ class Worker:
 
 if Worker.folder:
     values.ValueClass = values.MultiProcessValue(Worker.name)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+
+
+def _gauge(name: str, what: str) -> Gauge:
+    return Gauge(name, what, registry=None, multiprocess_mode="livesum")
+
+
+WORKERS: Final = _gauge("omnifund_workers", "gunicorn's worker processes")
+THREADS: Final = _gauge("omnifund_threads", "Their threads: requests that can be served at a time")
+THREADS_BUSY: Final = _gauge("omnifund_threads_busy", "Requests being served now, scrapes included")
+
+
+@cache
+def code_version() -> str:
+    """Return a fingerprint of the app's files, the same on all servers that run the same code."""
+    root = Path(__file__).parent.parent
+    files = [*root.glob("*.py")]
+    for folder in ("omnifund", "web", "demo", "templates", "static"):
+        files += [path for path in (root / folder).rglob("*") if "__pycache__" not in path.parts]
+    digest = hashlib.sha256()
+    for path in sorted(each for each in files if each.is_file()):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class Metrics:
@@ -126,6 +169,22 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
             registry=self.registry,
         )
+        self._api_seconds = Histogram(
+            "omnifund_api_request_seconds",
+            "How long OmniFund's API took, by resource",
+            ["resource"],
+            registry=self.registry,
+        )
+        for gauge in (WORKERS, THREADS, THREADS_BUSY):
+            self.registry.register(gauge)
+        build = Gauge(
+            "omnifund_build_info",
+            "The code that runs: a fingerprint of its files, and Python's version",
+            ["code", "python"],
+            multiprocess_mode="max",
+            registry=self.registry,
+        )
+        build.labels(code_version(), platform.python_version()).set(1)
         for event in Event:
             for outcome in _OUTCOMES.get(event, {""}):
                 self._events.labels(event.value, outcome)
@@ -138,7 +197,20 @@ class Metrics:
             self._events.labels(event.value, outcome).inc()
             if event is Event.TOKEN_REQUEST:
                 self._token_seconds.labels(facts["grant"]).observe(facts["seconds"])
+            if event is Event.API_REQUEST:
+                self._api_seconds.labels(facts["resource"]).observe(facts["seconds"])
         (log.error if event in _ERROR_LEVEL else log.info)(event.value, **facts)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count a thread as busy."""
+        with suppress(Exception):
+            THREADS_BUSY.inc()
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                THREADS_BUSY.dec()
 
     def count_response(self, response: Response) -> Response:
         """Count a finished request (Flask's ``after_request``)."""
@@ -170,6 +242,13 @@ class Metrics:
 def init_app(app: Flask, settings: Settings, metrics: Metrics) -> None:
     """Count every response, and offer ``/metrics``."""
     app.after_request(metrics.count_response)
+    serve = app.wsgi_app
+
+    def counted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with metrics.busy():
+            return serve(environ, start_response)
+
+    app.wsgi_app = counted  # type: ignore[method-assign]  # as Flask documents it
 
     @app.get("/metrics")
     def show_metrics() -> Response:

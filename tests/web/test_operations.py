@@ -116,6 +116,69 @@ def test_the_apps_own_latency_is_measured_by_endpoint(redis_url: str) -> None:
         assert counts['omnifund_http_request_seconds_count{endpoint="none"}'] == 1
 
 
+def test_reads_of_the_api_are_counted_and_timed(redis_url: str) -> None:
+    """H4"""
+    with fleet(redis_url, workers=2) as running:
+        merchant = running.merchant()
+        for _ in range(3):
+            merchant.get("/customers")
+        running.provider.next_api_answer(kit.json_answer({}, 500))
+        merchant.get("/transactions")
+        name = "omnifund_api_request_seconds_count"
+        assert metric(running, f'{name}{{resource="customers"}}') == 3
+        assert metric(running, f'{name}{{resource="transactions-history"}}') == 1
+        events = series(running, 'omnifund_events_total{event="api:request:answered"')
+        assert {name.split('"')[3]: n for name, n in events.items() if n} == {
+            "read": 3,
+            "OmniFundUnavailable": 1,
+        }
+
+
+def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_reload(
+    redis_url: str,
+) -> None:
+    """H4: a killed worker is busy no longer; its successor begins idle."""
+    with fleet(redis_url, workers=2) as running:
+        server, release = running.server, threading.Event()
+        assert server is not None
+        merchant = running.merchant()
+        assert metric(running, "omnifund_workers") == 2
+        assert metric(running, "omnifund_threads") == 64
+        assert metric(running, "omnifund_threads_busy") == 1
+        running.provider.next_api_answer(*[kit.hold(release, kit.json_answer({}))] * 4)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(merchant.in_parallel, "/customers", 4)
+            wait_until(
+                lambda: len(running.provider.received("/api/customers")) == 4, what="four requests"
+            )
+            assert metric(running, "omnifund_threads_busy") == 5
+            before = set(server.worker_pids())
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            release.set()
+            assert waiting.exception() is not None
+
+        def replaced() -> bool:
+            return len(server.worker_pids()) == 2 and not before & set(server.worker_pids())
+
+        wait_until(replaced, seconds=30, what="new workers")
+        wait_until(lambda: metric(running, "omnifund_workers") == 2, what="their gauges")
+        assert metric(running, "omnifund_threads_busy") == 1
+        assert server.process is not None
+        before = set(server.worker_pids())
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(replaced, seconds=30, what="new workers")
+        wait_until(lambda: metric(running, "omnifund_threads") == 64, what="their gauges")
+
+
+def test_the_code_that_runs_is_told(redis_url: str) -> None:
+    """H4: so that a half-finished deployment can be seen."""
+    with fleet(redis_url, workers=2) as running:
+        ((name, value),) = series(running, "omnifund_build_info").items()
+    assert re.fullmatch(r'omnifund_build_info{code="[0-9a-f]{12}",python="3[0-9.]+"}', name)
+    assert value == 1
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -163,7 +226,7 @@ def test_what_a_proxy_on_this_machine_forwards_is_not_local(
 def test_who_may_read_the_metrics(
     redis_url: str, metrics: str, token: str, sent: str | None, remote: str, status: int
 ) -> None:
-    """H4"""
+    """H4, P5"""
     with running_stack(redis_url, metrics=metrics, metrics_token=token) as stack:
         response = stack.app.test_client().get(
             "/metrics",
@@ -265,8 +328,8 @@ def test_the_files_of_ended_workers_do_not_pile_up_and_their_counts_stay(
         wait_until(lambda: bool(set(server.worker_pids()) - seen), what="another worker")
         assert metric(running, landing) == visits
         names = sorted(path.name for path in metrics_folder(tmp_path).glob("*.db"))
-    # Two for each of two workers, and two for the master process.
-    assert len(names) <= 6, names
+    # Two, and two for gauges, for each of two workers, and as many for the master process.
+    assert len(names) <= 12, names
 
 
 # --- log lines ---------------------------------------------------------------------------------

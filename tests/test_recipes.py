@@ -1,0 +1,93 @@
+"""The recipes of CONTRIBUTING.md: what is forgotten in one of the usual changes is noticed."""
+
+from __future__ import annotations
+
+import re
+
+from demo import hooks, recorder
+from demo.conversation import STEPS
+from demo.rules import STEPS as CHECKED_STEPS
+from omnifund.api import Customer, PaymentAccount, Transaction
+from tests.support.merchant import Merchant
+from tests.support.servers import REPOSITORY
+from tests.support.stack import Stack
+
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
+
+
+def routes(stack: Stack, method: str) -> dict[str, str]:
+    """The endpoints that take ``method``, and their paths."""
+    rules = stack.app.url_map.iter_rules()
+    return {rule.endpoint: rule.rule for rule in rules if method in (rule.methods or ())}
+
+
+# --- a page --------------------------------------------------------------------------------------
+
+
+def test_every_page_is_looked_at_in_a_browser(stack: Stack, merchant: Merchant) -> None:
+    """In both color schemes and at every width: ``tests/browser/test_every_page.py``."""
+    looked_at = (REPOSITORY / "tests" / "browser" / "test_every_page.py").read_text()
+    merchant.sign_in()
+    pages = []
+    for path in routes(stack, "GET").values():
+        page = merchant.get(re.sub(r"<card_id>", "deny", path))
+        is_page = page.headers.get("Content-Type", "").startswith("text/html")
+        if page.status_code == 200 and is_page:
+            pages.append(path.replace("<card_id>", "deny"))
+    assert len(pages) > 6
+    assert [path for path in pages if f'"{path}"' not in looked_at] == []
+
+
+def test_every_page_of_a_merchant_is_recorded(stack: Stack, merchant: Merchant) -> None:
+    """A page that asks for a sign-in reads from OmniFund, so the inspector shows it."""
+    pages = set()
+    for endpoint, path in routes(stack, "GET").items():
+        if endpoint.startswith("pages."):
+            location = merchant.get(path).headers.get("Location", "")
+            pages |= {endpoint} if location.startswith("/login?next=") else set()
+    assert pages == {name for (name, _), step in hooks._RECORDED.items() if step == "page"}
+
+
+# --- the inspector's steps -----------------------------------------------------------------------
+
+
+def test_the_inspectors_steps_agree_with_the_routes(stack: Stack) -> None:
+    for endpoint, method in hooks._RECORDED:
+        assert endpoint in routes(stack, method)
+    to_the_app = {
+        name
+        for name, step in STEPS.items()
+        if (step.sender, step.receiver) == ("browser", "app") and name != "login"
+    }
+    assert to_the_app == recorder.INCOMING
+    assert set(hooks._RECORDED.values()) == to_the_app - {"repeated_callback"}
+    assert set(CHECKED_STEPS) <= set(STEPS)
+
+
+# --- a field, an API resource --------------------------------------------------------------------
+
+
+def test_local_omnifund_fills_every_field_of_every_record(stack: Stack, merchant: Merchant) -> None:
+    """Otherwise no test and no demo shows the field."""
+    merchant.sign_in()
+    api, connection_id = stack.app.extensions["omnifund"].api, merchant.session_id
+    customers = list(api.iter_customers(connection_id))
+    transactions = [
+        *api.iter_transactions(connection_id, "history"),
+        *api.iter_transactions(connection_id, "pending"),
+    ]
+    found: dict[type, list[tuple[object, ...]]] = {
+        Customer: customers,
+        PaymentAccount: [account for customer in customers for account in customer.accounts],
+        Transaction: transactions,
+    }
+    for kind, records in found.items():
+        for name in kind._fields:  # type: ignore[attr-defined]  # each is a named tuple
+            assert any(getattr(record, name) for record in records), (kind.__name__, name)
+
+
+def test_the_recipes_name_files_that_are_there() -> None:
+    _, _, recipes = CONTRIBUTING.partition("## Recipes\n")
+    named = re.findall(r"`([\w/]+\.(?:py|md|html|toml))`", recipes.partition("\n## ")[0])
+    assert len(set(named)) > 8
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []

@@ -1,0 +1,1 @@
+"""``make containers``: build the images, run ``compose.yaml`` as it is, and break things."""
