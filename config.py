@@ -106,6 +106,7 @@ class Settings(BaseModel):
     rate_limits: bool = True
     metrics: Literal["local", "public", "off"] = "local"
     metrics_token: SecretStr = SecretStr("")
+    otel_exporter_otlp_endpoint: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -249,6 +250,11 @@ class Settings(BaseModel):
         if token and not _BEARER_TOKEN.fullmatch(token):
             raise ValueError("must be 16 characters or more, only letters, digits, and -._~+/")
         return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        return value and _web_address(value).geturl()
 
     @property
     def is_local(self) -> bool:
