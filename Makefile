@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
+# More processes than cores, as many tests wait for something; a file's tests share its servers.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py omnifund web demo local_omnifund pytest_omnifund benchmarks examples tools tests
 
 help: ## List the commands
@@ -20,10 +22,11 @@ install: ## Install what the app needs to run, without the demo
 	@sh tools/make_venv.sh $(VENV) requirements.txt
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
+	@echo "About 4,000 tests, with real servers and browsers: about 10 minutes on two cores."
 	@$(BIN)/python tools/install_programs.py
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	@$(BIN)/python -m pytest $(WORKERS) -q
 
 lint: $(DEV_READY) ## Run the linters, the type checker, and the import rules
 	@echo "Checking style, types, and import rules ..."
@@ -56,7 +59,7 @@ soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then
 	@$(BIN)/python tools/soak.py
 
 fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as many random responses of OmniFund
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest -n 2 -q --timeout 0 \
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest -n 4 -q --timeout 0 \
 		tests/web/test_any_request.py tests/faults/test_any_response.py tests/unit
 
 bench: $(DEV_READY) ## Benchmark the app against its peers; ARGS=--help lists the sections

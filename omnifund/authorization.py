@@ -86,6 +86,13 @@ def parse_query(query_string: str | bytes) -> Parameters:
     return parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
 
 
+def usable_owner(owner: str) -> str:
+    """Return ``owner`` if every store can have it as a key. Raises ``ValueError``."""
+    if len(owner) > MAX_OWNER_LENGTH or not owner.isprintable():
+        raise ValueError(f"an owner has at most {MAX_OWNER_LENGTH} characters, all printable")
+    return owner
+
+
 def safe_next(value: str | None, *, never: Collection[str] = ()) -> str | None:
     """The page to return to belongs to this app (RFC 9700 §4.11).
 

@@ -128,16 +128,14 @@ class OmniFund:
 
         ``cookies``: the browser's. ``next``: where to go afterwards, from anywhere: it is checked
         here. ``owner``: the ID of the host application's own signed-in user, if it has users: 255
-        characters at most, else raises ``ValueError``.
+        printable characters at most, else raises ``ValueError``.
         """
-        if len(owner) > authorization.MAX_OWNER_LENGTH:
-            raise ValueError(f"an owner has {authorization.MAX_OWNER_LENGTH} characters or fewer")
         request = AuthorizationRequest(
             state=authorization.new_state(),
             code_verifier=authorization.new_code_verifier() if self.pkce else "",
             next=self.safe_next(next) or self.default_next,
             started_at=self.clock(),
-            owner=owner,
+            owner=authorization.usable_owner(owner),
         )
         name, value = self._pending.cookie(request)
         self.on_event(Event.SIGN_IN_STARTED)
@@ -206,7 +204,7 @@ class OmniFund:
         For programs that cannot receive a redirect. Parameters as for ``handle_callback``. Raises
         ``InvalidGrant`` when OmniFund rejects the username and password.
         """
-        connection_id = owner or secrets.token_urlsafe(32)
+        connection_id = authorization.usable_owner(owner) or secrets.token_urlsafe(32)
         with self._reporting("password", current):
             token = self.oauth.password(username, password)
             seconds = self.sign_in_seconds

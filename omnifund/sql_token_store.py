@@ -62,6 +62,9 @@ _NOW: Final[dict[str, ColumnElement[Any]]] = {
     "postgresql": func.extract("epoch", func.clock_timestamp()),
     "sqlite": (func.julianday("now") - 2440587.5) * 86400.0,
 }
+# Whatever the host has set for its engine: a transaction is one, and of two that change the same
+# row, the second waits for the first and sees what that has written.
+_ISOLATION: Final = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -74,7 +77,8 @@ class SQLTokenStore:
         """``engine``: of SQLite or PostgreSQL; raises ``ValueError`` for another database."""
         if engine.dialect.name not in _NOW:
             raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
-        self._engine, self._on_event = engine, on_event
+        self._engine = engine.execution_options(isolation_level=_ISOLATION[engine.dialect.name])
+        self._on_event = on_event
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
         # Built once, as every refresh needs them: building one takes longer than executing it.

@@ -18,8 +18,34 @@ from tests.support.valkey import ValkeyServer
 # `make test` has the same result for the same code, so its random input is the same each time;
 # `make fuzz` tries new input.
 settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("random", max_examples=count(100), deadline=None)
+# The parsers get a tenth: they have many such tests, and no state.
+settings.register_profile("random", max_examples=max(100, count(100) // 10), deadline=None)
 settings.load_profile("random" if "FUZZ_EXAMPLES" in os.environ else "repeatable")
+
+
+LONGEST = (
+    "tests/browser/test_every_page.py",
+    "tests/web/test_operations.py",
+    "tests/faults/test_refresh.py",
+    "tests/demo/test_make_demo.py",
+    "tests/packaging/test_package.py",
+    "tests/examples/test_year.py",
+    "tests/faults/test_sign_in.py",
+    "tests/cli/test_commands.py",
+    "tests/browser/test_lighthouse.py",
+    "tests/local_omnifund/test_in_a_browser.py",
+    "tests/demo/test_operator_start.py",
+    "tests/faults/test_guarantees.py",
+    "tests/web/test_deployment.py",
+    "tests/web/test_topologies.py",
+)
+"""Files that take longest. A process that began one of them last would keep the others waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 @pytest.fixture(scope="session")

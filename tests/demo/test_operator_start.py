@@ -87,6 +87,14 @@ def test_a_bad_configuration_stops_the_start_with_one_message(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", ["auto", "2.5"])
+def test_what_gunicorn_itself_cannot_read_ends_the_start(tmp_path: Path, value: str) -> None:
+    """K36: before it reads our settings, so the message is its own (docs/adr/0014)."""
+    stopped = start("app:create_app()", tmp_path, **GOOD, WEB_CONCURRENCY=value)
+    assert stopped.returncode != 0
+    assert repr(value) in stopped.stderr.splitlines()[-1]
+
+
 def test_no_worker_process_at_all_is_refused(tmp_path: Path) -> None:
     """K36"""
     stopped = start("app:create_app()", tmp_path, "-w", "0", "--bind", "127.0.0.1:0", **GOOD)

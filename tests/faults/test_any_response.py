@@ -6,10 +6,10 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,8 @@ from tests.faults.provider import ScriptedProvider
 from tests.support.examples import count
 from tests.support.merchant import Merchant
 from tests.support.rig import rig
+from tests.support.stack import Clock
+from tests.support.valkey import ValkeyServer
 
 TOKEN = "/oauth/v2/token"
 NOW = 1_800_000_000
@@ -118,8 +120,35 @@ def provider() -> Iterator[ScriptedProvider]:
         yield running
 
 
+@dataclass
+class Client:
+    """A client, made once: making one reads every authority's certificate."""
+
+    omnifund: OmniFund
+    redis: Any
+    clock: Clock
+
+
+@pytest.fixture(scope="module")
+def client(provider: ScriptedProvider, valkey: ValkeyServer) -> Iterator[Client]:
+    valkey.flush()
+    clock = Clock()
+    omnifund = OmniFund(
+        RedisTokenStore(connect(valkey.url)),
+        base_url=provider.url,
+        client_id="an id",
+        client_secret="a secret",
+        redirect_uri="http://localhost:8000/callback",
+        secret_keys=["k" * 40],
+        clock=clock,
+    )
+    with valkey.client() as directly:
+        yield Client(omnifund, directly, clock)
+
+
 each_example = settings(
-    max_examples=count(300),
+    # With responses to both kinds of requests, `make fuzz` has as many as it has requests.
+    max_examples=count(600) // 2,
     deadline=None,
     # The tests' fixtures are servers, which any number of examples may share.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -129,19 +158,11 @@ each_example = settings(
 @each_example
 @given(answer=token_responses, has_expired=st.booleans())
 def test_any_token_response_to_a_refresh(
-    provider: ScriptedProvider, redis_url: str, answer: kit.Answer, has_expired: bool
+    provider: ScriptedProvider, client: Client, answer: kit.Answer, has_expired: bool
 ) -> None:
     """K17, C6, C7, C10, C11, C12: only the package's errors; the lock and the token are right."""
-    now = NOW + (3600 if has_expired else 3590)
-    omnifund = OmniFund(
-        RedisTokenStore(connect(redis_url)),
-        base_url=provider.url,
-        client_id="an id",
-        client_secret="a secret",
-        redirect_uri="http://localhost:8000/callback",
-        secret_keys=["k" * 40],
-        clock=lambda: now,
-    )
+    client.clock.now = NOW + (3600 if has_expired else 3590)
+    omnifund = client.omnifund
     connection_id = secrets.token_urlsafe(32)
     old = Token("o" * 40, "p" * 40, NOW, NOW + 3600)
     omnifund.tokens.save(connection_id, old, seconds=60)
@@ -157,11 +178,10 @@ def test_any_token_response_to_a_refresh(
     except ConnectionNotFound:
         # Only an expired token whose refresh was refused.
         assert has_expired
-    with redis.Redis.from_url(redis_url) as client:
-        key = RedisTokenStore.lock_key(connection_id)
-        mark, left_ms = client.get(key), client.pttl(key)
-        assert mark is None or mark.startswith(b"failed ")
-        assert mark is None or 0 < left_ms <= 3_600_000
+    key = RedisTokenStore.lock_key(connection_id)
+    mark, left_ms = client.redis.get(key), client.redis.pttl(key)
+    assert mark is None or mark.startswith(b"failed ")
+    assert mark is None or 0 < left_ms <= 3_600_000
 
 
 @pytest.fixture(scope="module")

@@ -153,10 +153,20 @@ class TestOwners:
             assert sorted(pool.map(finish, range(10))) == [False] * 9 + [True]
         assert product.provider.code_requests == 1
 
-    def test_an_owner_that_does_not_fit_is_refused_at_once(self, product: Product) -> None:
-        assert product.connect("x" * 255).connection_id == "x" * 255
-        with pytest.raises(ValueError, match="255"):
-            product.omnifund.create_authorization_request({}, owner="x" * 256)
+    @pytest.mark.parametrize("owner", ["x" * 255, "😀" * 255, "Ünï '; --", "%s :x"])
+    def test_any_printable_text_may_be_an_owner(self, product: Product, owner: str) -> None:
+        assert product.connect(owner).connection_id == owner
+        assert product.customers(owner)
+        assert product.omnifund.tokens.list_ids() == [owner]
+
+    @pytest.mark.parametrize("owner", ["x" * 256, "a\0b", "\ud800", "a\nb"])
+    def test_an_owner_that_cannot_be_a_key_is_refused_at_once(
+        self, product: Product, owner: str
+    ) -> None:
+        with pytest.raises(ValueError, match="printable"):
+            product.omnifund.create_authorization_request({}, owner=owner)
+        with pytest.raises(ValueError, match="printable"):
+            product.omnifund.sign_in_with_password("merchant", "password", owner=owner)
 
     def test_the_password_grant_connects_an_owner_too(self, product: Product) -> None:
         product.omnifund.sign_in_with_password("merchant", "password", owner="user 1")

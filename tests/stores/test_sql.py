@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,30 @@ class TestAway:
             thread.join(20)
             assert omnifund.tokens.load("user 1").token == renewed[0]
             assert Event.REFRESH_UNSAVED not in away.events
+
+
+class TestTheHostsEngine:
+    """M4: a host may have set any isolation level; the store's guarantees do not depend on it."""
+
+    @pytest.fixture(params=["AUTOCOMMIT", "REPEATABLE READ", "SERIALIZABLE"])
+    def odd(self, request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[Engine]:
+        postgres.flush()
+        engine = create_engine(postgres.url, isolation_level=request.param, pool_size=20)
+        yield engine
+        engine.dispose()
+
+    def test_what_is_stored_together_is_stored_as_a_whole_or_not_at_all(self, odd: Engine) -> None:
+        store = SQLTokenStore(odd)
+        store.create_tables()
+        with pytest.raises(StoreUnavailable):
+            save(store, also=[text("INSERT INTO no_such_table VALUES (1)")])
+        assert store.load("user 1") is None
+
+    def test_of_twenty_that_replace_at_once_one_does_and_none_fails(self, odd: Engine) -> None:
+        store = SQLTokenStore(odd)
+        store.create_tables()
+        for round_ in range(5):
+            save(store, record=OLD)
+            with ThreadPoolExecutor(20) as pool:
+                done = pool.map(lambda number: replace(store, OLD, b"new %d" % number), range(20))
+                assert sorted(done) == [False] * 19 + [True], round_
