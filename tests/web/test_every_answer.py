@@ -369,7 +369,7 @@ def test_an_allowed_host_may_be_an_ip_address_and_is_in_any_case(
 def test_probes_and_scrapes_are_served_whatever_the_host(
     redis_url: str, host: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """K34; and a host that is refused is in the log."""
+    """K34, P3; and a host that is refused is in the log."""
     with running_stack(redis_url, allowed_hosts=("app.example",)) as stack:
         client = stack.app.test_client()
         for path in ("/healthz", "/readyz", "/metrics"):
