@@ -35,6 +35,11 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta name="viewport" content="width=device-width">
 <title>Product</title>
+<style>
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto; padding: 0 1rem }
+label, button { display: block; margin: .75rem 0 }
+input { display: block; font: inherit; width: 100%; max-width: 20rem }
+</style>
 {% macro form(action, label) %}
 <form action="{{ action }}" method="post">
 <input type="hidden" name="csrf_token" value="{{ csrf_token() }}">
@@ -46,8 +51,8 @@ PAGE = """<!doctype html>
 <p role="alert">{{ problem }}</p>
 <p><a href="/">Back to the product</a></p>
 {% elif user is none %}
-<h1>Log in</h1>
 {% for action, label in [("/login", "Log in"), ("/users", "Create an account")] %}
+<h1>{{ label }}</h1>
 {% call form(action, label) %}
 <label>Name <input name="name" required></label>
 <label>Password <input name="password" type="password" required minlength="8"></label>
