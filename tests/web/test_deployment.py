@@ -222,8 +222,11 @@ def test_both_applications_are_run_with_the_same_care() -> None:
 
 
 def test_the_health_check_is_one(redis_url: str) -> None:
-    """P4: its command, at an app that serves and at one that does not."""
+    """P4: its command, at an app that serves and at one that does not; the image has the same."""
     command = compose()["services"]["app"]["healthcheck"]["test"][1:]
+    (in_the_image,) = [rest for name, rest in instructions(DOCKERFILE) if name == "HEALTHCHECK"]
+    assert json.loads(in_the_image.partition("CMD ")[2]) == command
+    assert "--timeout=10s" in in_the_image, "K51: a probe may wait for a thread"
     with fleet(redis_url, workers=1) as running:
         there = [part.replace("8000", running.url.rpartition(":")[2]) for part in command]
         there[0] = sys.executable
