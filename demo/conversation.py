@@ -135,6 +135,9 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
         ends = (step.sender, step.receiver)
         sender, receiver = reversed(ends) if is_response else ends
         at = exchange.ended if is_response else exchange.started
+        # Retold, not measured; only the end of the visit to OmniFund was seen.
+        if exchange.step == "login" or (exchange.step == "authorize" and not is_response):
+            at = None
         yield Arrow(
             number=number,
             anchor=f"m{index + 1}",

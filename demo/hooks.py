@@ -10,7 +10,7 @@ from flask import Flask, current_app, g, has_app_context, request, request_finis
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
-from demo import storage
+from demo import lesson, storage
 from demo.masking import Masker, query_of
 from demo.recorder import INCOMING, Frame, Recorder, Recording, current, harmless
 from omnifund import authorization
@@ -45,6 +45,7 @@ COOKIES: Final = (
     ("omnifund_visitor", "CSRF protection for forms before sign-in, and notices; signed"),
     ("omnifund_trace", "the last recording that ended without a session; masked, encrypted"),
     ("omnifund_lab", "which lab card ran last: one word"),
+    ("omnifund_lesson", "how many messages the sign-in took, for the next page to say"),
 )
 """The beginning of the name of each cookie, and what it is for."""
 
@@ -161,6 +162,8 @@ def _keep(recording: Recording, response: Response, *, signed_in: bool) -> None:
     if recording.problem and (request.blueprint == "auth" or sid is None):
         storage.keep_in_browser(recording, response)
     elif sid is not None:
+        if signed_in:
+            lesson.offer(response, recording)
         replaced = sessions.current().presented_id() if signed_in else None
         # If Redis has failed in the meantime, the page matters more than its recording.
         with suppress(StoreUnavailable):

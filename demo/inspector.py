@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, rules, storage
+from demo import hooks, lesson, rules, storage
 from demo.conversation import as_json, lay_out, moment, title
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
@@ -17,6 +17,8 @@ from web.current import omnifund, settings, store
 
 blueprint = Blueprint("inspector", __name__)
 
+SIGN_INS: Final = ("callback", "password")
+
 
 def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
@@ -25,6 +27,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters["references"] = rules.references
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     hooks.init_app(app)
+    lesson.init_app(app)
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -37,7 +40,9 @@ def inspector() -> BaseResponse | str:
     if recordings is None:
         return auth.to_sign_in()
     chosen = next((each for each in recordings if each.id == request.args.get("show")), None)
-    chosen = chosen or (recordings[0] if recordings else None)
+    # Without a choice, what there is to learn from: the latest sign-in.
+    sign_ins = [each for each in recordings if each.incoming.step in SIGN_INS]
+    chosen = chosen or next(iter([*sign_ins, *recordings]), None)
     return render_template(
         "inspector.html",
         recordings=[(each.id, title(each), moment(each), each.problem) for each in recordings],

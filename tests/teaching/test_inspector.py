@@ -75,7 +75,7 @@ def test_api_calls_and_refreshes_appear_and_both_tokens_have_changed(merchant: M
     assert set(before_after) == {"access_token", "refresh_token"}
     assert all(before != after for before, after in before_after.values())
     assert ["page", "api"] in [steps(each) for each in found]
-    page = merchant.get("/inspector").text
+    page = merchant.get(f"/inspector?show={found[0]['id']}").text
     assert "Before and after the refresh" in page
     assert page.count(">yes<") == 2
 
@@ -346,3 +346,36 @@ def test_a_recording_that_cannot_be_read_is_none(stack: Stack, packed: bytes) ->
         client: OmniFund = stack.app.extensions["omnifund"]
         sealed = client.cipher.seal(packed, secret="", name="trace")
         assert storage._open(sealed, secret="", name="trace") is None
+
+
+def test_the_page_after_a_sign_in_offers_its_messages_once(merchant: Merchant) -> None:
+    merchant.sign_in()
+    first = merchant.get("/dashboard").text
+    (recording,) = recordings(merchant)
+    link = f'<a href="/inspector?show={recording["id"]}">Read them one by one</a>'
+    assert "You were signed in with 8 messages, 6 of them in your browser's view." in first
+    assert link in first
+    assert link not in merchant.get("/dashboard").text
+
+
+@pytest.mark.parametrize("value", ["x", "a" * 16 + ".8", "<b>.1.1", "a" * 16 + ".999.1", "é"])
+def test_a_planted_number_of_messages_is_not_shown(merchant: Merchant, value: str) -> None:
+    merchant.sign_in()
+    merchant.get("/dashboard")
+    page = merchant.get("/dashboard", headers={"Cookie": f"omnifund_lesson={value}".encode()})
+    assert "You were signed in with" not in page.text
+
+
+def test_without_a_choice_the_latest_sign_in_is_shown(merchant: Merchant) -> None:
+    merchant.sign_in()
+    merchant.get("/customers")
+    page = merchant.get("/inspector").text
+    assert '<h2 id="picture">Sign-in</h2>' in page
+
+
+def test_only_what_was_measured_has_a_time(merchant: Merchant) -> None:
+    """The start of a sign-in and the way to OmniFund are retold."""
+    merchant.sign_in()
+    _, _, picture = merchant.get("/inspector").text.partition('<figure class="sequence">')
+    assert picture.count('class="count"') == 8
+    assert picture.count('class="time"') == 5
