@@ -44,10 +44,12 @@ def _work(app: Any, metrics: Any) -> Any:
     return app
 
 
-def _watch(metrics: Any) -> None:
+def _watch(server: Any, metrics: Any) -> None:
     """Kill workers that hang, and have the gauges of ended ones forgotten."""
     while True:
         time.sleep(1)
+        if server.interrupt_signal:  # granian forgets a SIGTERM while it replaces workers.
+            server.main_loop_interrupt.set()
         for place in filter(_pids.__getitem__, range(len(_pids))):
             with suppress(OSError):
                 if time.monotonic() - _beats[place] > CONF.timeout:
@@ -81,7 +83,7 @@ def main() -> None:
         workers_kill_timeout=CONF.graceful_timeout,
         url_path_prefix=os.environ.get("SCRIPT_NAME"),
     )
-    threading.Thread(target=_watch, args=(metrics,), daemon=True).start()
+    threading.Thread(target=_watch, args=(server, metrics), daemon=True).start()
     server.on_startup(lambda: CONF.when_ready(SimpleNamespace(log=logger)))
     server.serve(target_loader=lambda: _work(app, metrics), wrap_loader=False)
 
