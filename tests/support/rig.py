@@ -77,8 +77,9 @@ def fleet(
     variables: Mapping[str, str] | None = None,
     stdout: int | None = None,
 ) -> Iterator[Rig]:
-    """Run the app as a real gunicorn, or as ``SERVER``. ``store_url``: how the app reaches Redis, if not directly.
+    """Run the app as a real gunicorn, or as ``SERVER`` says.
 
+    ``store_url``: how the app reaches Redis, if not directly.
     ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's;
     ``variables``: more environment variables; ``stdout``: an open file instead of the log.
     """

@@ -180,9 +180,7 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
 
 @pytest.mark.usefixtures("both_servers")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_a_worker_that_is_killed_or_hangs_is_replaced(
-    redis_url: str, how: signal.Signals
-) -> None:
+def test_a_worker_that_is_killed_or_hangs_is_replaced(redis_url: str, how: signal.Signals) -> None:
     """H3: and the other one serves in the meantime, where both listen on one socket."""
     with fleet(redis_url, workers=2, variables={"WORKER_TIMEOUT": "3"}) as running:
         server = running.server

@@ -30,8 +30,8 @@ def running(valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Ri
             yield started
 
 
-# granian itself responds to what it cannot read, with an empty response, drops headers whose value is
-# not UTF-8, and limits only all headers together (docs/adr/0019). By test: a part of each value.
+# granian itself responds to what it cannot read, with an empty response, drops headers whose value
+# is not UTF-8, and limits only all headers together (docs/adr/0019). By test: parts of the values.
 GRANIAN_DIFFERS: Final[dict[str, tuple[bytes, ...]]] = {
     "test_whatever_bytes_a_request_line_or_a_header_holds": (
         *(b"X-Forwarded-Host: \xff", b"X-Forwarded-Port: \xb2", b"GET /caf\xe9", b"?state=\xe9"),
