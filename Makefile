@@ -81,6 +81,6 @@ $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
 	@touch $@
 
-$(DEV_READY): requirements.txt requirements-demo.txt requirements-dev.txt tools/make_venv.sh
+$(DEV_READY): requirements.txt requirements-demo.txt requirements-granian.txt requirements-dev.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-dev.txt
 	@touch $(DEMO_READY) $@

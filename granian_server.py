@@ -48,7 +48,8 @@ def _watch(server: Any, metrics: Any) -> None:
     """Kill workers that hang, and have the gauges of ended ones forgotten."""
     while True:
         time.sleep(1)
-        if server.interrupt_signal:  # granian forgets a SIGTERM while it replaces workers.
+        # granian's own handlers do this, where it can deadlock, and forgets it during a reload.
+        if server.interrupt_signal or server.reload_signal:
             server.main_loop_interrupt.set()
         for place in filter(_pids.__getitem__, range(len(_pids))):
             with suppress(OSError):
@@ -84,7 +85,14 @@ def main() -> None:
         url_path_prefix=os.environ.get("SCRIPT_NAME"),
     )
     threading.Thread(target=_watch, args=(server, metrics), daemon=True).start()
-    server.on_startup(lambda: CONF.when_ready(SimpleNamespace(log=logger)))
+
+    @server.on_startup
+    def take_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(server, "interrupt_signal", True))
+        signal.signal(signal.SIGHUP, lambda *_: setattr(server, "reload_signal", True))
+        CONF.when_ready(SimpleNamespace(log=logger))
+
     server.serve(target_loader=lambda: _work(app, metrics), wrap_loader=False)
 
 

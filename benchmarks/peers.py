@@ -21,7 +21,7 @@ from benchmarks.browser import Browser, Door
 from benchmarks.meters import ProviderControl, RedisMeter, children
 from tests.support.processes import answers, die_with_parent, free_port, wait_until
 from tests.support.programs import node
-from tests.support.servers import REPOSITORY, Gunicorn
+from tests.support.servers import REPOSITORY, Granian, Gunicorn
 from tests.support.valkey import ValkeyServer
 
 HOST: Final = "app.example.test"
@@ -142,7 +142,7 @@ class Node:
 def peer(
     name: str, provider: Provider, *, workers: int = 1, arguments: tuple[str, ...] = ()
 ) -> Iterator[Peer]:
-    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
+    """Run ``app``, ``granian`` (the app under granian), ``textbook``, ``floor`` or ``passport`` with an empty Redis.
 
     ``arguments``: more of gunicorn's.
     """
@@ -163,10 +163,10 @@ def peer(
         else:
             target = f"benchmarks.{name}:create_app()"
             environment["REQUESTS_CA_BUNDLE"] = str(provider.bundle)
-            if name == "app":
+            if name in ("app", "granian"):
                 target, host = "app:create_app()", HOST
                 environment |= _production(provider)
-            server = Gunicorn(
+            server = (Granian if name == "granian" else Gunicorn)(
                 target,
                 environment,
                 workers=workers,
