@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
+.PHONY: help demo install test browsers lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,6 +55,9 @@ lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
 security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings
 	@$(BIN)/python tools/security_table.py
 
+browsers: $(DEV_READY) ## Go through the app in Chromium, Firefox, and WebKitGTK; pictures side by side
+	@$(BIN)/python -m tools.browsers
+
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table
 	@$(BIN)/python tools/soak.py
 
@@ -81,6 +84,6 @@ $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
 	@touch $@
 
-$(DEV_READY): requirements.txt requirements-demo.txt requirements-granian.txt requirements-dev.txt tools/make_venv.sh
+$(DEV_READY): requirements.txt requirements-demo.txt requirements-granian.txt requirements-traces.txt requirements-dev.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-dev.txt
 	@touch $(DEMO_READY) $@

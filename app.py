@@ -47,6 +47,12 @@ def create_app(
     logging.configure(settings)
     counts = metrics.Metrics()
     http_class, on_event = HTTPClient, counts.on_event
+    time_redis: Callable[[float], None] = counts.time_redis
+    if settings.otel_exporter_otlp_endpoint:
+        from web.tracing import Tracing
+
+        tracing = Tracing(settings)
+        on_event, time_redis = tracing.observing(on_event), tracing.timing(time_redis)
     # Imported only where it is used: without the folder the app is complete.
     has_demo = settings.flow_inspector or settings.is_local
     if has_demo:
@@ -62,7 +68,7 @@ def create_app(
         http_class=http_class,
         clock=clock,
         on_event=on_event,
-        time_redis=counts.time_redis,
+        time_redis=time_redis,
     )
     current.init_app(app, settings, omnifund)
     app.session_interface = RedisSessions(app, settings, omnifund)
@@ -81,4 +87,6 @@ def create_app(
     security.init_app(app, settings)
     if settings.rate_limits:
         limits.init_app(app, current.store(omnifund))
+    if settings.otel_exporter_otlp_endpoint:
+        tracing.init_app(app)
     return app

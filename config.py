@@ -89,6 +89,7 @@ class Settings(BaseModel):
     omnifund_connect_timeout: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 3.0
     omnifund_read_timeout: Annotated[float, Field(gt=0, le=15, allow_inf_nan=False)] = 10.0
     omnifund_ca_bundle: Path | None = None
+    redis_password: SecretStr = SecretStr("")
     redis_url: SecretStr = SecretStr("")
     secret_key: SecretStr = SecretStr("")
     secret_key_fallbacks: _Secrets = ()
@@ -101,11 +102,13 @@ class Settings(BaseModel):
     password_grant: bool = _ON_IN_LOCAL
     flow_inspector: bool = _ON_IN_LOCAL
     demo_control: Path | None = None
+    hsts: Literal["off", "on", "subdomains"] = "on"
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     allowed_hosts: tuple[str, ...] = ()
     rate_limits: bool = True
     metrics: Literal["local", "public", "off"] = "local"
     metrics_token: SecretStr = SecretStr("")
+    otel_exporter_otlp_endpoint: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -126,7 +129,9 @@ class Settings(BaseModel):
             raise ConfigurationError(problems)
         return settings
 
-    @field_validator("omnifund_environment", "metrics", "log_level", "log_format", mode="before")
+    @field_validator(
+        "omnifund_environment", "hsts", "metrics", "log_level", "log_format", mode="before"
+    )
     @classmethod
     def _any_case(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
@@ -201,10 +206,11 @@ class Settings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_url(cls, value: SecretStr) -> SecretStr:
+    def _redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         if not value.get_secret_value():
             raise ValueError("is required, for example redis://localhost:6379/0")
-        connect(value.get_secret_value())  # a ValueError says what is wrong with it
+        # A ValueError says what is wrong with it.
+        connect(value.get_secret_value(), info.data["redis_password"].get_secret_value())
         return value
 
     @field_validator("secret_key")
@@ -249,6 +255,11 @@ class Settings(BaseModel):
         if token and not _BEARER_TOKEN.fullmatch(token):
             raise ValueError("must be 16 characters or more, only letters, digits, and -._~+/")
         return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        return value and _web_address(value).geturl()
 
     @property
     def is_local(self) -> bool:

@@ -48,11 +48,11 @@ _OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
 """What the query may set: its form, and what redis-py takes."""
 
 
-def connect(url: str) -> RedisClient:
+def connect(url: str, password: str = "") -> RedisClient:
     """Return a client for a URL as in docs/configuration.md. It connects when it is first used.
 
-    Raises ``ValueError`` for any other. Its text repeats no part of the URL, which may hold a
-    password.
+    ``password``: as it is, where it cannot be percent-encoded, as in compose.yaml. Raises
+    ``ValueError`` for any other URL. Its text repeats no part of it, which may be a password.
     """
     decoded = unquote(url)
     is_text = decoded.isprintable() and " " not in url and "\ufffd" not in decoded
@@ -60,7 +60,8 @@ def connect(url: str) -> RedisClient:
     if match is None:
         raise ValueError(
             "must start with redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster, "
-            "or rediss+cluster and ://; in a password, write # as %23, / as %2F, and ? as %3F"
+            "or rediss+cluster and ://; in a password, write # as %23, / as %2F, and ? as %3F, or "
+            "use REDIS_PASSWORD"
         )
     scheme, kind, user, hosts, path, query = (part or "" for part in match.groups())
     kind = kind.lower() if scheme else "unix"
@@ -69,6 +70,9 @@ def connect(url: str) -> RedisClient:
     if place is None:
         raise ValueError(problem)
     options = _options(user, query, kind, is_secure=scheme.lower() == "rediss")
+    if password and options["password"]:
+        raise ValueError("must not contain a password beside REDIS_PASSWORD")
+    options["password"] = options["password"] or password or None
     if kind == "unix":
         return Redis(unix_socket_path=place[1], **options)
     nodes = [_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",")]

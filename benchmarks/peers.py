@@ -142,9 +142,9 @@ class Node:
 def peer(
     name: str, provider: Provider, *, workers: int = 1, arguments: tuple[str, ...] = ()
 ) -> Iterator[Peer]:
-    """Run ``app``, ``granian`` (the app under granian), ``textbook``, ``floor`` or ``passport`` with an empty Redis.
+    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
 
-    ``arguments``: more of gunicorn's.
+    ``granian`` is the app under granian. ``arguments``: more of gunicorn's.
     """
     port = free_port()
     with ValkeyServer() as valkey:

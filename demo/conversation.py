@@ -6,7 +6,7 @@ rules, and from the files that are running.
 
 from __future__ import annotations
 
-import inspect
+import ast
 import linecache
 import shlex
 import textwrap
@@ -23,8 +23,7 @@ from demo.masking import HIDDEN
 from demo.recorder import INCOMING, Exchange, Frame, Recording
 from demo.rules import Outcome, Rule
 
-_LINES_BEFORE: Final = 2
-_LINES_AFTER: Final = 3
+MAX_LINES: Final = 16
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -205,20 +204,37 @@ def _checks(exchange: Exchange) -> Iterator[Check]:
         # Another version of the app, on another server, may have rules of its own.
         if (function := rules.RULES.get(name)) is not None:
             rule = rules.describe(function)
-            lines = textwrap.dedent(inspect.getsource(function)).splitlines()
-            place = Frame(rule.file, rule.line, rule.function)
-            yield Check(rule, outcome, Source(place, tuple(enumerate(lines, rule.line))))
+            yield Check(rule, outcome, _source(Frame(rule.file, rule.line, rule.function)))
 
 
 def _source(frame: Frame) -> Source:
+    """Return the function that a line belongs to, without its docstring: 16 lines at most."""
     path = str(recorder.ROOT / frame.file)
     linecache.checkcache(path)
     lines = linecache.getlines(path)
-    first = max(1, frame.line - _LINES_BEFORE)
-    last = min(len(lines), frame.line + _LINES_AFTER)
-    return Source(
-        frame, tuple((number, lines[number - 1].rstrip()) for number in range(first, last + 1))
-    )
+    numbers = _lines_of_function("".join(lines), frame.line)
+    here = numbers.index(frame.line) if frame.line in numbers else 0
+    first = max(0, min(here - MAX_LINES // 2, len(numbers) - MAX_LINES))
+    shown = numbers[first : first + MAX_LINES]
+    # Every line begins where the outermost one does.
+    text = textwrap.dedent("".join(lines[number - 1] for number in shown)).splitlines()
+    return Source(frame, tuple(zip(shown, text, strict=True)))
+
+
+def _lines_of_function(text: str, line: int) -> list[int]:
+    around = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    if not around:
+        return [line]
+    function = max(around, key=lambda node: node.lineno)
+    numbers = set(range(function.lineno, (function.end_lineno or line) + 1))
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        numbers -= set(range(docstring.lineno, (docstring.end_lineno or 0) + 1)) - {line}
+    return sorted(numbers)
 
 
 # --- commands to copy --------------------------------------------------------------------------

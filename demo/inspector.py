@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, storage
+from demo import hooks, rules, storage
 from demo.conversation import as_json, lay_out, moment, title
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
@@ -22,6 +22,7 @@ def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
     app.extensions["navigation"].append(("inspector.inspector", "Inspector"))
+    app.jinja_env.filters["references"] = rules.references
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     hooks.init_app(app)
 

@@ -79,9 +79,9 @@ class Frame(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Self:
-        """Return where ``function`` begins."""
+        """Return the line of ``function`` that decides what it does."""
         code = inspect.unwrap(function).__code__
-        return cls(_own_file(code.co_filename) or "", code.co_firstlineno, code.co_name)
+        return cls(_own_file(code.co_filename) or "", rules.deciding_line(function), code.co_name)
 
 
 class Exchange(msgspec.Struct):

@@ -8,13 +8,19 @@ one were not reached. Text, clause, file, line, and source come from the functio
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import re
+import textwrap
+import tomllib
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from types import CodeType
 from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from omnifund import api, authorization, http, oauth, token
 from omnifund.authorization import PendingRequests
@@ -25,8 +31,25 @@ from omnifund.refresh import TokenRefresher
 from web.sessions import MerchantSession
 
 Function = Callable[..., Any]
+
+
+class Without(msgspec.Struct, frozen=True):
+    """What would happen without a check, and the card of the lab that shows it."""
+
+    sentence: str
+    card: str = ""
+
+
+WITHOUT: Final = msgspec.convert(
+    tomllib.loads(Path(__file__).with_name("without.toml").read_text("utf-8")),
+    type=dict[str, Without],
+)
+
 Outcome = Literal["passed", "refused", "not reached"]
 
+_CLAUSE: Final = re.compile(
+    r"(?:RFC (?P<number>\d+) )?(?:§(?P<section>[\d.]+)|appendix (?P<appendix>[A-Z][\d.]*))"
+)
 _RULE: Final = re.compile(r"(?P<text>.+) \((?P<clause>RFC [^()]+)\)\.")
 
 # No rules, but errors come from here: they say how far a step got.
@@ -114,13 +137,18 @@ SUPERSEDED: Final = (Connections.replace.__code__,)
 
 
 class Rule(NamedTuple):
-    """A rule and where the function is that applies it; ``file`` is relative to the root."""
+    """A rule and the line that decides; ``file`` is relative to the root.
+
+    ``without``: what would happen without it. ``card``: the lab's card about that, or nothing.
+    """
 
     text: str
     clause: str
     file: str
     line: int
     function: str
+    without: str
+    card: str
 
 
 @functools.cache
@@ -131,8 +159,52 @@ def describe(function: Function) -> Rule:
     if found is None:
         raise ValueError(f"the docstring of {function.__qualname__} is no rule with its clause")
     file = function.__module__.replace(".", "/") + ".py"
-    line = function.__code__.co_firstlineno
-    return Rule(found["text"], found["clause"], file, line, function.__name__)
+    without = WITHOUT[name_of(function).partition(".")[2]]
+    return Rule(
+        found["text"],
+        found["clause"],
+        file,
+        deciding_line(function),
+        function.__name__,
+        without.sentence,
+        without.card,
+    )
+
+
+def deciding_line(function: Function) -> int:
+    """Return the line of the first condition under which ``function`` raises an error.
+
+    If there is none, that of its first statement.
+    """
+    lines, first = inspect.getsourcelines(inspect.unwrap(function))
+    (tree,) = ast.parse(textwrap.dedent("".join(lines))).body
+    conditions = [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.If) and _raises(node)
+    ]
+    return first - 1 + min(conditions or [_first_statement(tree).lineno])
+
+
+def _raises(condition: ast.If) -> bool:
+    return any(isinstance(statement, ast.Raise) for statement in condition.body)
+
+
+def _first_statement(function: ast.AST) -> ast.stmt:
+    body: list[ast.stmt] = getattr(function, "body")  # noqa: B009 - the type is not known here
+    has_docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    return body[1] if has_docstring and len(body) > 1 else body[0]
+
+
+def references(clause: str) -> Iterator[tuple[str, str]]:
+    """Yield each clause of a text such as "RFC 6749 §4.1.2, §10.12", and its address."""
+    number = ""
+    for part in clause.split(", "):
+        found = _CLAUSE.fullmatch(part)
+        number = (found and found["number"]) or number
+        if found is None:
+            raise ValueError(f"{part} is no clause of an RFC")
+        kind = "appendix" if found["appendix"] else "section"
+        section = found["appendix"] or found["section"]
+        yield part, f"https://www.rfc-editor.org/rfc/rfc{number}#{kind}-{section}"
 
 
 def name_of(function: Function) -> str:

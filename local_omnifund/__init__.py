@@ -41,7 +41,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
 
-    redis = connect(settings.redis_url)
+    redis = connect(settings.redis_url, settings.redis_password)
     store = Store(redis, clock)
     faults = Faults(redis, on=settings.faults)
     clients = Clients(store, settings)

@@ -34,6 +34,8 @@ class Settings:
     """Settings of Local OmniFund. Ports are TCP port numbers."""
 
     redis_url: str = field(repr=False)
+    # As it is: in the URL, some characters of a password would have to be escaped.
+    redis_password: str = field(default="", repr=False)
     port: int = DEFAULT_PORT
     app_port: int = 8000
     client_id: str = DEMO_CLIENT_ID
@@ -53,6 +55,7 @@ class Settings:
         reader = _Reader(environ)
         settings = cls(
             redis_url=reader.redis_url("REDIS_URL"),
+            redis_password=reader.text("REDIS_PASSWORD", ""),
             port=reader.port("LOCAL_OMNIFUND_PORT", DEFAULT_PORT),
             app_port=reader.port("APP_PORT", 8000),
             client_id=reader.printable("OMNIFUND_CLIENT_ID", DEMO_CLIENT_ID),

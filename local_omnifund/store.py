@@ -56,10 +56,11 @@ class IssuedTokens:
     refresh_token: str
 
 
-def connect(redis_url: str) -> "Redis":
+def connect(redis_url: str, password: str = "") -> "Redis":
     """A Redis client for `redis_url` that fails within two seconds instead of hanging."""
     return Redis.from_url(
         redis_url,
+        password=password or None,
         decode_responses=True,
         socket_connect_timeout=1,
         socket_timeout=2,

@@ -22,6 +22,7 @@ def main() -> int:
         _find("curl", lambda: shutil.which("curl") is not None),
         _find("postgresql", lambda: find_postgres() is not None),
         _find("nginx-light", lambda: find_nginx() is not None),
+        _find("systemd", lambda: shutil.which("systemd-analyze") is not None),
         _find("prometheus", lambda: shutil.which("promtool") is not None),
         _find_browser(),
     )

@@ -17,8 +17,8 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 REQUIREMENTS: Final = REPOSITORY / "docs" / "security.md"
 DOCUMENT: Final = REPOSITORY / "docs" / "security-tests.md"
-_ROW: Final = re.compile(r"^\| ([A-HKM][0-9]{1,2}) \| .+ \|$", re.MULTILINE)
-_IDENTIFIER: Final = re.compile(r"\b[A-HKM][0-9]{1,2}\b")
+_ROW: Final = re.compile(r"^\| ([A-HKMP][0-9]{1,2}) \| .+ \|$", re.MULTILINE)
+_IDENTIFIER: Final = re.compile(r"\b[A-HKMP][0-9]{1,2}\b")
 _HEAD: Final = """\
 # Security requirements and their tests
 

@@ -31,9 +31,10 @@ def from_settings(
 ) -> OmniFund:
     """Return the OmniFund client that ``settings`` describe; opens no connection yet."""
     ca_bundle = settings.omnifund_ca_bundle
+    secrets = settings.redis_url, settings.redis_password
     return OmniFund(
         RedisTokenStore(
-            redis or connect(settings.redis_url.get_secret_value()),
+            redis or connect(*(each.get_secret_value() for each in secrets)),
             on_event,
             time_round_trip=time_redis,
         ),

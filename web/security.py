@@ -80,8 +80,9 @@ def allow_form_action(origin: str) -> None:
 def _security_headers(settings: Settings) -> Callable[[Response], Response]:
     fixed = dict(_HEADERS)
     is_local = urlsplit(settings.omnifund_redirect_uri).hostname in LOOPBACK_HOSTS
-    if settings.secure_cookies and not is_local:
-        fixed["Strict-Transport-Security"] = f"max-age={_ONE_YEAR}; includeSubDomains"
+    if settings.secure_cookies and not is_local and settings.hsts != "off":
+        below = "; includeSubDomains" if settings.hsts == "subdomains" else ""
+        fixed["Strict-Transport-Security"] = f"max-age={_ONE_YEAR}{below}"
 
     def add_headers(response: Response) -> Response:
         elsewhere = request.environ.get(_FORM_ACTION)

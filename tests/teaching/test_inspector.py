@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from demo import storage
+from demo import conversation, rules, storage
+from demo.conversation import MAX_LINES
+from demo.failures import CARDS
 from demo.recorder import ROOT
 from demo.storage import FAILED_SECONDS, MAX_COOKIE_LENGTH, MAX_RECORDINGS
 from omnifund.client import OmniFund
@@ -253,13 +255,60 @@ def test_the_source_lines_are_those_that_ran(merchant: Merchant) -> None:
     assert names <= {"omnifund", "web"}
 
 
-def test_each_check_is_proved_by_the_function_that_it_names(merchant: Merchant) -> None:
+def test_each_check_names_a_line_of_its_function_that_decides(merchant: Merchant) -> None:
+    """Neither the line of its name, nor a blank line, nor one of its docstring."""
     merchant.sign_in()
     for recording in recordings(merchant):
         for exchange in recording["exchanges"]:
+            places = [(check["file"], check["line"]) for check in exchange["checks"]]
+            assert len(set(places)) == len(places)
             for check in exchange["checks"]:
-                line = (ROOT / check["file"]).read_text().splitlines()[check["line"] - 1]
-                assert f"def {check['function']}(" in line
+                lines = (ROOT / check["file"]).read_text().splitlines()
+                before = [line for line in lines[: check["line"]] if "def " in line]
+                assert f"def {check['function']}(" in before[-1]
+                assert re.match(
+                    r" +(if|return|for|\w+[.(,]|\w+ =|yield|with|try)", lines[check["line"] - 1]
+                )
+
+
+def test_the_code_of_a_message_is_the_enclosing_function_without_its_docstring(
+    merchant: Merchant,
+) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
+    sources = re.findall(r'<figure class="source">.*?</figure>', page, re.DOTALL)
+    assert len(sources) > 10
+    for source in sources:
+        lines = re.findall(
+            r'<span class="line( here)?"><span class="number">\d+</span>(.*)', source
+        )
+        assert 1 <= len(lines) <= MAX_LINES
+        assert [here for here, _ in lines].count(" here") == 1
+        assert '"""' not in source.replace("&#34;", '"')
+
+
+def test_every_check_says_what_happens_without_it_and_where_to_try_that(
+    merchant: Merchant,
+) -> None:
+    assert {name.partition(".")[2] for name in rules.RULES} == set(rules.WITHOUT)
+    for without in rules.WITHOUT.values():
+        assert not without.card or without.card in CARDS
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
+    assert page.count("<b>Without it,</b>") == page.count('<code class="place">')
+    assert 'href="/lab/state_tampered">Try it</a>' in page
+
+
+def test_every_clause_is_a_link_to_its_section(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
+    address = 'href="https://www.rfc-editor.org/rfc/rfc6749#section-10.12"'
+    assert f'<a {address} rel="noreferrer">§10.12</a>' in page
+    assert f'<a {address} rel="noreferrer">RFC 6749 §10.12</a>' in page
+    steps = [step.clause for step in conversation.STEPS.values()]
+    for clause in [*steps, *(rules.describe(each).clause for each in rules.RULES.values())]:
+        parts = [part for part, _ in rules.references(clause)]
+        assert ", ".join(parts) == clause
 
 
 def test_commands_to_copy_hold_variables_in_place_of_secrets(merchant: Merchant) -> None:

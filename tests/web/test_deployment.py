@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -20,10 +21,16 @@ import yaml
 from compose_spec import PyCompose
 
 import config
+from config import Settings
+from local_omnifund.settings import Settings as LocalSettings
+from local_omnifund.store import connect
+from redis_url import connect as connect_app
 from tests.support.processes import die_with_parent, free_port, wait_until
 from tests.support.programs import clean_environment, program
 from tests.support.rig import fleet
 from tests.support.servers import REPOSITORY
+from tests.support.valkey import ValkeyServer
+from web.current import from_settings, store
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 LOCAL = REPOSITORY / "deploy" / "local.env"
@@ -215,8 +222,11 @@ def test_both_applications_are_run_with_the_same_care() -> None:
 
 
 def test_the_health_check_is_one(redis_url: str) -> None:
-    """P4: its command, at an app that serves and at one that does not."""
+    """P4: its command, at an app that serves and at one that does not; the image has the same."""
     command = compose()["services"]["app"]["healthcheck"]["test"][1:]
+    (in_the_image,) = [rest for name, rest in instructions(DOCKERFILE) if name == "HEALTHCHECK"]
+    assert json.loads(in_the_image.partition("CMD ")[2]) == command
+    assert "--timeout=10s" in in_the_image, "K51: a probe may wait for a thread"
     with fleet(redis_url, workers=1) as running:
         there = [part.replace("8000", running.url.rpartition(":")[2]) for part in command]
         there[0] = sys.executable
@@ -277,3 +287,31 @@ def test_without_a_folder_for_temporary_files_the_start_says_so(redis_url: str) 
     assert answer.returncode == 1
     (line,) = answer.stderr.splitlines()
     assert line.startswith("No folder for temporary files can be written to")
+
+
+@pytest.mark.parametrize("password", ["p/#?@:%&= 'x", "%23", "$HOME", "ünï", "-x", "a" * 200])
+def test_any_password_of_valkey_works(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: with the variables that compose.yaml gives both applications."""
+    services = compose()["services"]
+    with ValkeyServer(options=("--requirepass", password)) as valkey:
+        for name in ("app", "local-omnifund"):
+            given = services[name]["environment"]
+            monkeypatch.setenv(
+                "REDIS_PASSWORD", re.sub(r"\$\{.*", password, given["REDIS_PASSWORD"])
+            )
+            monkeypatch.setenv(
+                "REDIS_URL", given["REDIS_URL"].replace("valkey:6379", f"127.0.0.1:{valkey.port}")
+            )
+            monkeypatch.setenv("SECRET_KEY", secrets.token_urlsafe(48))
+            if name == "app":
+                settings = Settings.from_environment(None)
+                store(from_settings(settings)).execute(("PING",))
+            else:
+                client = LocalSettings.from_environment()
+                connect(client.redis_url, client.redis_password).ping()
+
+
+def test_a_password_stands_in_one_place() -> None:
+    """P8"""
+    with pytest.raises(ValueError, match="beside REDIS_PASSWORD"):
+        connect_app("redis://:one@localhost", "another")

@@ -10,11 +10,12 @@ import pytest
 import requests
 from flask import Request, request
 
+from app import create_app
 from omnifund.errors import ReauthorizationRequired
 from tests.support.browsing import form_to
 from tests.support.merchant import Merchant
 from tests.support.processes import wait_until
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import Stack, app_settings, running_stack
 from tests.support.valkey import ValkeyServer
 from web.errors import STILL_SIGNED_IN
 from web.incoming import is_allowed
@@ -90,6 +91,26 @@ def test_with_https_the_cookies_and_headers_insist_on_it(redis_url: str) -> None
             attributes = {part.strip() for part in cookie.split(";")[1:]}
             assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= attributes
             assert not any(part.startswith("Domain") for part in attributes)
+
+
+@pytest.mark.parametrize(
+    ("redirect_uri", "hsts", "header"),
+    [
+        ("https://app.example/callback", "on", "max-age=31536000"),
+        ("https://app.example/callback", "subdomains", "max-age=31536000; includeSubDomains"),
+        ("https://app.example/callback", "off", None),
+        ("https://localhost/callback", "subdomains", None),
+        ("https://127.0.0.1/callback", "on", None),
+        ("http://localhost:8000/callback", "subdomains", None),
+    ],
+)
+def test_hsts_is_for_this_host_unless_configured(
+    redis_url: str, redirect_uri: str, hsts: str, header: str | None
+) -> None:
+    """P12"""
+    app = create_app(app_settings(redis_url, omnifund_redirect_uri=redirect_uri, hsts=hsts))
+    answer = app.test_client().get("/healthz")
+    assert answer.headers.get("Strict-Transport-Security") == header
 
 
 @pytest.mark.parametrize(
@@ -369,7 +390,7 @@ def test_an_allowed_host_may_be_an_ip_address_and_is_in_any_case(
 def test_probes_and_scrapes_are_served_whatever_the_host(
     redis_url: str, host: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """K34; and a host that is refused is in the log."""
+    """K34, P3; and a host that is refused is in the log."""
     with running_stack(redis_url, allowed_hosts=("app.example",)) as stack:
         client = stack.app.test_client()
         for path in ("/healthz", "/readyz", "/metrics"):

@@ -26,7 +26,7 @@ FROZEN_SECONDS: Final = 40
 """Longer than the proxy waits for a response."""
 _FILES: Final = (
     "import pathlib; print(*sorted(p.name for p in pathlib.Path('/srv/app').iterdir()), "
-    "'pip' if any(pathlib.Path('/').glob('*/lib/python3*/site-packages/pip')) else '')"
+    "*(str(p) for p in pathlib.Path('/').glob('**/site-packages/pip')))"
 )
 _READ_METRICS: Final = (
     "import urllib.request as r, urllib.error as e, sys\n"
@@ -48,6 +48,7 @@ class Trial:
     def run(self) -> int:
         """Return the exit status."""
         started = time.monotonic()
+        remove_everything()  # of a run that was interrupted
         try:
             print(f"Starting compose.yaml with {REPLICAS} replicas ...", flush=True)
             run(*COMPOSE, "--profile", "local", "up", "-d", "--no-build", f"--scale=app={REPLICAS}")
@@ -59,11 +60,7 @@ class Trial:
             self._break_things()
             self._try_without_a_writable_folder()
         finally:
-            # A container goes before the ones that it depends on.
-            for name in ("omnifund_proxy_1", *OURS, VALKEY):
-                run("podman", "rm", "-f", "-t", "0", name, check=False)
-            run("podman", "volume", "prune", "-f", check=False)
-            run("podman", "network", "prune", "-f", check=False)
+            remove_everything()
         left = run("podman", "ps", "-aq") + run("podman", "volume", "ls", "-q")
         self._check(f"no container and no volume is left {left.split() or ''}", not left.strip())
         print("\n| fault, under load | requests | failed | slowest |\n| --- | --- | --- | --- |")
@@ -194,6 +191,14 @@ class Trial:
         )
         plain = "No folder for temporary files" in told and "Traceback" not in told
         self._check(f"without a writable /tmp: {told.strip().splitlines()[-1:]}", plain)
+
+
+def remove_everything() -> None:
+    """Remove the containers, each before the ones that it depends on, volumes, and networks."""
+    for name in ("omnifund_proxy_1", *OURS, VALKEY):
+        run("podman", "rm", "-f", "-t", "0", name, check=False)
+    run("podman", "volume", "prune", "-f", check=False)
+    run("podman", "network", "prune", "-f", check=False)
 
 
 def is_healthy(name: str) -> bool:

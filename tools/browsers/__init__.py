@@ -1,0 +1,1 @@
+"""The journey in three browser engines; see ``__main__``."""

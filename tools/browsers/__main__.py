@@ -1,0 +1,252 @@
+"""``make browsers``: the journey in Chromium, Firefox, and WebKitGTK, with pictures side by side.
+
+On Debian as root it installs Firefox ESR, WebKitGTK's driver, and Xvfb. ``FOLDER`` says where the
+pictures go, by default ``.browsers``. The exit status is 0 if every step held in every engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+from tests.support.browsing import PASSWORD, USERNAME
+from tests.support.processes import wait_until
+from tests.support.stack import Stack, running_stack
+from tests.support.valkey import ValkeyServer
+from tools.browsers import engines
+from tools.browsers.engines import Engine
+
+FOLDER: Final = Path(os.environ.get("FOLDER") or ".browsers")
+DESKTOP: Final = (1280, 860)
+PHONE: Final = (320, 720)
+PAGES: Final = ("/", "/dashboard", "/customers", "/transactions", "/x")
+Start = Callable[..., AbstractContextManager[Engine]]
+ENGINES: Final[dict[str, Start]] = {
+    "chromium": engines.chromium,
+    "firefox": engines.firefox,
+    "webkit": engines.webkit,
+}
+
+
+def named(text: str) -> str:
+    """The link or button of that name."""
+    return f"//*[self::a or self::button][normalize-space()='{text}']"
+
+
+class Journey:
+    """What a person does, step by step. ``held``: the steps that did; ``failed``: those that not.
+
+    ``pictures``: by name.
+    """
+
+    def __init__(self, engine: Engine, stack: Stack, name: str) -> None:
+        self.engine, self.stack, self.name = engine, stack, name
+        self.held: list[str] = []
+        self.failed: list[str] = []
+
+    def step(self, what: Callable[[], None]) -> None:
+        """Do one step; a failure is printed, and the next ones are tried all the same."""
+        title = (what.__doc__ or "").rstrip(".")
+        try:
+            what()
+            self.held.append(title)
+            print(f"  ok      {title}", flush=True)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, the rest is tried
+            self.failed.append(title)
+            print(f"  FAILED  {title}: {type(error).__name__}: {error}", flush=True)
+            if "--traceback" in sys.argv:
+                traceback.print_exc()
+
+    def shows(self, text: str, at: str = "") -> None:
+        """Wait until the page shows ``text``, at an address that begins with ``at``."""
+
+        def ready() -> bool:
+            found = self.engine.run("return [location.href, document.body.innerText]")
+            return text in found[1] and found[0].startswith(at)
+
+        # A page that is being left has no body for a moment.
+        wait_until(lambda: quietly(ready), seconds=20, what=f"{text!r}")
+
+    def sees(self, path: str) -> None:
+        self.engine.open(self.stack.url + path)
+
+    def shoot(self, name: str) -> None:
+        FOLDER.joinpath(f"{name}-{self.name}.png").write_bytes(self.engine.picture())
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    def deny(self) -> None:
+        """Sign in at OmniFund and press Deny."""
+        self.engine.resize(*DESKTOP)
+        self.sees("/")
+        self.shows("Sign in with OmniFund")
+        self.shoot("landing")
+        self.engine.click(named("Sign in with OmniFund"))
+        self.shows("Sign in to OmniFund")
+        self.engine.type("//input[@id='username']", USERNAME)
+        self.engine.type("//input[@id='password']", PASSWORD)
+        self.engine.click(named("Sign in"))
+        self.shows("Allow")
+        self.shoot("consent")
+        self.engine.click(named("Deny"))
+        self.shows("Deny", self.stack.url)
+
+    def allow(self) -> None:
+        """Sign in again and press Allow."""
+        self.engine.click(named("Sign in again"))
+        self.shows("Allow", self.stack.omnifund_url)
+        self.engine.click(named("Allow"))
+        self.shows("Refresh now", f"{self.stack.url}/dashboard")
+        self.shoot("dashboard")
+
+    def reload(self) -> None:
+        """Reload, and stay signed in."""
+        self.engine.run("window.isLeft = true; location.reload()")
+        wait_until(
+            lambda: quietly(lambda: not self.engine.run("return window.isLeft")), what="the reload"
+        )
+        self.shows("Refresh now", f"{self.stack.url}/dashboard")
+
+    def refresh(self) -> None:
+        """Refresh the tokens by a form."""
+        self.engine.click(named("Refresh now"))
+        self.shows("refreshed", f"{self.stack.url}/dashboard")
+
+    def customers(self) -> None:
+        """See 30 customers."""
+        self.sees("/customers")
+        self.shows("Customers")
+        assert self.engine.run("return document.querySelectorAll('tbody tr').length") == 30
+        self.shoot("customers")
+
+    def back(self) -> None:
+        """Go back to the dashboard."""
+        self.engine.run("history.back()")
+        self.shows("Refresh now", f"{self.stack.url}/dashboard")
+
+    def narrow(self) -> None:
+        """No page is too wide for 320 pixels, or the narrowest window that there is."""
+        self.engine.resize(*PHONE)
+        for path in PAGES:
+            self.sees(path)
+            self.shows("OmniFund")
+            wide = self.engine.run("return document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"{path} is {wide} pixels too wide"
+            if path == "/dashboard":
+                self.shoot("phone")
+        self.engine.resize(*DESKTOP)
+
+    def two_tabs(self) -> None:
+        """Sign out in a second tab, and the first one knows."""
+        self.sees("/dashboard")
+        self.engine.open_tab()
+        self.sees("/dashboard")
+        self.shows("Refresh now")
+        self.engine.click(named("Sign out"))
+        self.shows("Sign in with OmniFund")
+        self.engine.go_to_tab(0)
+        self.sees("/customers")
+        self.shows("Sign in to continue")
+
+    def other_name(self) -> None:
+        """Begin at 127.0.0.1, and end signed in at localhost."""
+        self.engine.open(self.stack.url.replace("localhost", "127.0.0.1") + "/")
+        self.shows("Sign in with OmniFund")
+        self.engine.click(named("Sign in with OmniFund"))
+        self.shows("Allow", self.stack.omnifund_url)
+        self.engine.click(named("Allow"))
+        self.shows("Refresh now", f"{self.stack.url}/dashboard")
+
+    def forced_colors(self) -> None:
+        """Forced colors are on, and the landing page is read."""
+        self.engine.resize(*DESKTOP)
+        self.sees("/")
+        self.shows("Sign in with OmniFund")
+        assert self.engine.run("return matchMedia('(forced-colors: active)').matches")
+        self.shoot("forced-colors")
+
+
+def quietly(condition: Callable[[], bool]) -> bool:
+    with contextlib.suppress(Exception):
+        return condition()
+    return False
+
+
+def journey(name: str, start: Start, stack: Stack) -> Journey:
+    """Go through the whole journey in one engine."""
+    with start() as engine:
+        print(f"{name}: {engine.version()}", flush=True)
+        it = Journey(engine, stack, name)
+        steps = [it.deny, it.allow, it.reload, it.refresh, it.customers, it.back, it.narrow]
+        if name == "webkit":
+            # Its driver hangs on Back from a page with Cross-Origin-Opener-Policy.
+            steps.remove(it.back)
+        for step in [*steps, it.two_tabs, it.other_name]:
+            it.step(step)
+    if name != "webkit":  # which knows no forced colors
+        with start(forced_colors=True) as engine:
+            it.engine = engine
+            it.step(it.forced_colors)
+    return it
+
+
+def side_by_side() -> None:
+    """Write a page with the same picture of every engine in a row."""
+    names = sorted({path.stem.rpartition("-")[0] for path in FOLDER.glob("*.png")})
+    rows = "".join(
+        f"<h2>{name}</h2><div>"
+        + "".join(
+            f'<figure><img src="{name}-{engine}.png" alt="">'
+            f"<figcaption>{engine}</figcaption></figure>"
+            for engine in ENGINES
+            if (FOLDER / f"{name}-{engine}.png").exists()
+        )
+        + "</div>"
+        for name in names
+    )
+    style = "div{display:flex;gap:1rem}figure{margin:0;flex:1}img{max-width:100%}"
+    (FOLDER / "index.html").write_text(f"<!doctype html><style>{style}</style>{rows}")
+
+
+def install() -> None:
+    """Install what is missing, on Debian as root; the start of an engine says what is left."""
+    missing = [
+        package for program, package in engines.PACKAGES.items() if not shutil.which(program)
+    ]
+    if shutil.which("Xvfb") is None:
+        missing.append("xvfb")
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"Installing {', '.join(missing)} ...", flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update", "-qq"], ["install", "-y", "-qq", *missing]):
+            subprocess.run(
+                ["apt-get", *command], check=False, env=environment, stdout=subprocess.DEVNULL
+            )
+
+
+def main() -> int:
+    """Return the exit status."""
+    install()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    wanted = [word for word in sys.argv[1:] if not word.startswith("-")] or list(ENGINES)
+    done = []
+    for name in wanted:
+        with ValkeyServer() as valkey, running_stack(valkey.url, log_level="ERROR") as stack:
+            done.append(journey(name, ENGINES[name], stack))
+    side_by_side()
+    failed = sum(len(each.failed) for each in done)
+    held = sum(len(each.held) for each in done)
+    print(f"{held} steps held, {failed} failed; pictures: {FOLDER / 'index.html'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""OpenTelemetry traces. ``app.py`` imports this only if ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set.
+
+A span for each request, and below it one for each request to OmniFund and each round trip to Redis.
+Written here instead of by OpenTelemetry's own instrumentation, which records whole URLs: a
+callback's holds a code.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Flask, Response, g, request
+
+from config import ConfigurationError, Settings
+from omnifund.events import Event, OnEvent
+
+try:
+    from opentelemetry import context, trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ModuleNotFoundError:
+    problem = "requires the packages of requirements-traces.txt"
+    raise ConfigurationError({"OTEL_EXPORTER_OTLP_ENDPOINT": problem}) from None
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_TRACES_PATH: Final = "/v1/traces"
+
+
+class Tracing:
+    """Makes spans and hands them to a thread that sends them; a collector may be away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + _TRACES_PATH
+        self._trusts_parents = settings.trusted_proxies > 0
+        self._made: trace.Tracer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def _tracer(self) -> trace.Tracer:
+        # Made by the first request, because its thread would not survive gunicorn's fork.
+        with self._lock:
+            if self._made is None:
+                named = OTELResourceDetector().detect()
+                default = Resource({SERVICE_NAME: "omnifund-app"})
+                provider = TracerProvider(resource=Resource.get_empty().merge(default).merge(named))
+                exporter = OTLPSpanExporter(endpoint=self._endpoint)
+                provider.add_span_processor(BatchSpanProcessor(exporter))
+                self._made = provider.get_tracer("omnifund-app")
+            return self._made
+
+    def init_app(self, app: Flask) -> None:
+        """Trace every request to ``app``. As the outermost layer, it sees all of them."""
+        app.wsgi_app = self._traced(app.wsgi_app)  # type: ignore[assignment,method-assign]  # as Flask documents it
+        app.after_request(_describe)
+
+    def observing(self, on_event: OnEvent) -> OnEvent:
+        """Return a function that passes events on, and makes spans of requests to OmniFund."""
+
+        def observe(event: Event, **facts: Any) -> None:
+            on_event(event, **facts)
+            if event is Event.TOKEN_REQUEST:
+                self._ended(f"POST token {facts['grant']}", facts["seconds"], facts["outcome"])
+            elif event is Event.API_REQUEST:
+                self._ended(f"GET {facts['resource']}", facts["seconds"], facts["outcome"])
+
+        return observe
+
+    def timing(self, time_redis: Callable[[float], None]) -> Callable[[float], None]:
+        """Return a function that passes round trips on, and makes a span of each."""
+
+        def timed(seconds: float) -> None:
+            time_redis(seconds)
+            self._ended("Redis", seconds)
+
+        return timed
+
+    def _ended(self, name: str, seconds: float, outcome: str = "") -> None:
+        """Make a span of what has just ended, if it belongs to a request."""
+        if trace.get_current_span().is_recording():
+            start = time.time_ns() - int(seconds * 1e9)
+            span = self._tracer.start_span(name, kind=trace.SpanKind.CLIENT, start_time=start)
+            if outcome:
+                span.set_attribute("outcome", outcome)
+            span.end()
+
+    def _traced(self, serve: WSGIApplication) -> WSGIApplication:
+        def traced(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            # A visitor's own header would decide what is sampled.
+            sent = environ.get("HTTP_TRACEPARENT", "") if self._trusts_parents else ""
+            parent = TraceContextTextMapPropagator().extract({"traceparent": sent})
+            span = self._tracer.start_span("request", parent, trace.SpanKind.SERVER)
+            token = context.attach(trace.set_span_in_context(span))
+            try:
+                return serve(environ, start_response)
+            finally:
+                context.detach(token)
+                span.end()
+
+        return traced
+
+
+def _describe(response: Response) -> Response:
+    span = trace.get_current_span()
+    # The route and not the path, which a visitor chooses, nor the query, which may hold a code.
+    route = request.url_rule.rule if request.url_rule else "none"
+    span.update_name(f"{request.method} {route}" if request.url_rule else request.method)
+    span.set_attributes(
+        {
+            "http.request.method": request.method,
+            "http.route": route,
+            "http.response.status_code": response.status_code,
+            "request_id": g.request_id,
+        }
+    )
+    if response.status_code >= 500:
+        span.set_status(trace.StatusCode.ERROR)
+    return response
