@@ -10,7 +10,7 @@ DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
 # More processes than cores, as many tests wait for something; a file's tests share its servers.
 WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
-SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py omnifund web demo local_omnifund pytest_omnifund benchmarks examples tools tests
+SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py granian_server.py omnifund web demo local_omnifund pytest_omnifund benchmarks examples tools tests
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
@@ -84,6 +84,6 @@ $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-demo.txt
 	@touch $@
 
-$(DEV_READY): requirements.txt requirements-demo.txt requirements-traces.txt requirements-dev.txt tools/make_venv.sh
+$(DEV_READY): requirements.txt requirements-demo.txt requirements-granian.txt requirements-traces.txt requirements-dev.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-dev.txt
 	@touch $(DEMO_READY) $@

@@ -75,8 +75,9 @@ worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
 threads = 32
 
-# Above the longest token request, 25 s with every time-out at its upper bound.
-timeout = 40
+# A worker that hangs so long is killed. Above the longest token request, 25 s with every timeout
+# at its upper bound.
+timeout = max(1, int(_seconds("WORKER_TIMEOUT", 40)))
 graceful_timeout = 30
 # Longer than a load balancer keeps an idle connection (60 s is usual): the side that sends requests
 # must be the one that closes it, or it sends one into a connection that is being closed.

@@ -13,7 +13,7 @@ from typing import Any, Final
 from benchmarks import costs, crowds, flat, kinds, report
 from benchmarks.peers import THREADS, Provider, provider
 
-PEERS: Final = ("app", "textbook", "floor", "passport")
+PEERS: Final = ("app", "granian", "textbook", "floor", "passport")
 _INNER: Final = Path(__file__).with_name("test_inner.py")
 
 

@@ -20,6 +20,7 @@ LANDING: Final = "landing page for a stranger"
 
 _DOES: Final[Mapping[str, tuple[str, ...]]] = {
     "app": (SIGN_IN, PAGE, API_PAGE, LANDING),
+    "granian": (SIGN_IN, PAGE, API_PAGE, LANDING),
     "textbook": (SIGN_IN, PAGE, API_PAGE, LANDING),
     "floor": (PAGE, SAME_PAGE),
     "passport": (SIGN_IN, PAGE),

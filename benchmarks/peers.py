@@ -21,7 +21,7 @@ from benchmarks.browser import Browser, Door
 from benchmarks.meters import ProviderControl, RedisMeter, children
 from tests.support.processes import answers, die_with_parent, free_port, wait_until
 from tests.support.programs import node
-from tests.support.servers import REPOSITORY, Gunicorn
+from tests.support.servers import REPOSITORY, Granian, Gunicorn
 from tests.support.valkey import ValkeyServer
 
 HOST: Final = "app.example.test"
@@ -144,7 +144,7 @@ def peer(
 ) -> Iterator[Peer]:
     """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
 
-    ``arguments``: more of gunicorn's.
+    ``granian`` is the app under granian. ``arguments``: more of gunicorn's.
     """
     port = free_port()
     with ValkeyServer() as valkey:
@@ -163,10 +163,10 @@ def peer(
         else:
             target = f"benchmarks.{name}:create_app()"
             environment["REQUESTS_CA_BUNDLE"] = str(provider.bundle)
-            if name == "app":
+            if name in ("app", "granian"):
                 target, host = "app:create_app()", HOST
                 environment |= _production(provider)
-            server = Gunicorn(
+            server = (Granian if name == "granian" else Gunicorn)(
                 target,
                 environment,
                 workers=workers,

@@ -28,6 +28,7 @@ PARTS_WITH_PAGES = (REPOSITORY, REPOSITORY / "demo", REPOSITORY / "local_omnifun
 EVERYTHING = [
     *APP,
     REPOSITORY / "gunicorn.conf.py",
+    REPOSITORY / "granian_server.py",
     *sorted((REPOSITORY / "benchmarks").rglob("*.py")),
     *sorted((REPOSITORY / "examples").rglob("*.py")),
     *sorted((REPOSITORY / "tools").rglob("*.py")),

@@ -23,17 +23,26 @@ WORKERS = "WEB_CONCURRENCY must be a number of processes from 1 to 1000."
 GOOD = {"REDIS_URL": "redis://localhost:1", "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz"}
 
 
+GRANIAN = "granian_server.py"
+
+
 def start(
     application: str, folder: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run gunicorn until it gives up. ``folder``: where it is started, and its temporary files."""
+    """Run gunicorn until it gives up, or granian, if ``application`` is ``GRANIAN``.
+
+    ``folder``: where it is started, and its temporary files.
+    """
+    command = [
+        str(Path(sys.executable).with_name("gunicorn")),
+        *("--config", str(REPOSITORY / "gunicorn.conf.py"), "--pythonpath", str(REPOSITORY)),
+        *arguments,
+        application,
+    ]
+    if application == GRANIAN:
+        command = [sys.executable, str(REPOSITORY / GRANIAN), *arguments]
     return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("gunicorn")),
-            *("--config", str(REPOSITORY / "gunicorn.conf.py"), "--pythonpath", str(REPOSITORY)),
-            *arguments,
-            application,
-        ],
+        command,
         env={"PATH": os.environ["PATH"], "TMPDIR": str(folder), **variables},
         cwd=folder,
         capture_output=True,
@@ -46,6 +55,7 @@ def start(
     ("application", "variables", "first_line", "named"),
     [
         ("app:create_app()", {}, "The configuration has 2 problems:", ["REDIS_URL", "SECRET_KEY"]),
+        (GRANIAN, {}, "The configuration has 2 problems:", ["REDIS_URL", "SECRET_KEY"]),
         (
             "local_omnifund:create_app()",
             {"LOCAL_OMNIFUND_PORT": "x"},
@@ -59,6 +69,8 @@ def start(
             [],
         ),
         ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
+        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
+        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "auto"}, WORKERS, []),
         ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "1_000_000"}, WORKERS, []),
         ("local_omnifund:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
         (
@@ -68,7 +80,10 @@ def start(
             [],
         ),
     ],
-    ids=["app", "local-omnifund", "drain", "none", "million", "local-none", "keep-alive"],
+    ids=[
+        *("app", "granian", "local-omnifund", "drain", "none", "granian-none", "granian-auto"),
+        *("million", "local-none", "keep-alive"),
+    ],
 )
 def test_a_bad_configuration_stops_the_start_with_one_message(
     tmp_path: Path,
@@ -114,10 +129,13 @@ def test_a_process_name_does_not_hide_a_bad_configuration(
     assert stopped.stderr.splitlines()[0] == "The configuration has 2 problems:"
 
 
-def test_a_configuration_file_that_is_not_understood_stops_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("application", ["app:create_app()", GRANIAN])
+def test_a_configuration_file_that_is_not_understood_stops_the_start(
+    tmp_path: Path, application: str
+) -> None:
     """K37"""
     (tmp_path / ".env").write_text("OMNIFUND_ENVIROMENT=production\nPASSWORD_GRANT off\n")
-    stopped = start("app:create_app()", tmp_path, **GOOD)
+    stopped = start(application, tmp_path, **GOOD)
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines() == [
         "The configuration has 2 problems:",

@@ -19,6 +19,9 @@ from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
 from tests.support.stack import Clock, app_settings
 
+SERVER: type[Gunicorn] = Gunicorn
+"""What ``fleet`` starts; the fixture ``both_servers`` changes it."""
+
 FAST = {"omnifund_connect_timeout": 1.0, "omnifund_read_timeout": 10.0}
 
 
@@ -74,8 +77,9 @@ def fleet(
     variables: Mapping[str, str] | None = None,
     stdout: int | None = None,
 ) -> Iterator[Rig]:
-    """Run the app as a real gunicorn. ``store_url``: how the app reaches Redis, if not directly.
+    """Run the app as a real gunicorn, or as ``SERVER`` says.
 
+    ``store_url``: how the app reaches Redis, if not directly.
     ``temporary``: the folder for gunicorn's temporary files; ``arguments``: more of gunicorn's;
     ``variables``: more environment variables; ``stdout``: an open file instead of the log.
     """
@@ -95,7 +99,7 @@ def fleet(
             **(variables or {}),
         }
         app = app_module.create_app(settings)
-        with Gunicorn(
+        with SERVER(
             "app:create_app()",
             environment,
             workers=workers,

@@ -160,3 +160,23 @@ class Gunicorn:
             self.process.kill()
             self.process.wait()
         self._folder.cleanup()
+
+
+class Granian(Gunicorn):
+    """granian by the repository's wrapper, which takes the number of workers from a variable."""
+
+    def __init__(
+        self,
+        app: str,
+        environment: Mapping[str, str],
+        *,
+        workers: int = 2,
+        port: int | None = None,
+        stdout: int | None = None,
+        **_gunicorns_own: Any,
+    ) -> None:
+        """``app``: the app itself. Threads are as many as ``gunicorn.conf.py`` says."""
+        super().__init__(app, environment, port=port, stdout=stdout)
+        self._environment = {"WEB_CONCURRENCY": str(workers), **self._environment}
+        wrapper = str(REPOSITORY / "granian_server.py")
+        self._command = [sys.executable, wrapper, f"127.0.0.1:{self.port}"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.support import rig
 from tests.support.processes import wait_until
 from tests.support.rig import Rig, fleet
+from tests.support.servers import Granian, Gunicorn
 from tests.support.valkey import ValkeyServer
 
 TWENTY_DIGITS = b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
@@ -19,11 +21,47 @@ FORM = b"Content-Type: application/x-www-form-urlencoded"
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
-@pytest.fixture(scope="module")
-def running(valkey: ValkeyServer) -> Iterator[Rig]:
+@pytest.fixture(scope="module", params=[Gunicorn, Granian], ids=["gunicorn", "granian"])
+def running(valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Rig]:
     """The app as an operator starts it, behind one proxy: the test."""
-    with fleet(valkey.url, workers=1, variables={"TRUSTED_PROXIES": "1"}) as rig:
-        yield rig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rig, "SERVER", request.param)
+        with fleet(valkey.url, workers=1, variables={"TRUSTED_PROXIES": "1"}) as started:
+            yield started
+
+
+# granian itself responds to what it cannot read, with an empty response, drops headers whose value
+# is not UTF-8, and limits only all headers together (docs/adr/0019). By test: parts of the values.
+GRANIAN_DIFFERS: Final[dict[str, tuple[bytes, ...]]] = {
+    "test_whatever_bytes_a_request_line_or_a_header_holds": (
+        *(b"X-Forwarded-Host: \xff", b"X-Forwarded-Port: \xb2", b"GET /caf\xe9", b"?state=\xe9"),
+        *(b"get /", b"G\xe9T /", b"Cookie theme=cafe", b"X-Caf\xe9: x", b"X-Folded: a"),
+        *(b"X-Null: a\0b", b"Content-Length: one", b"Transfer-Encoding: gzip", b"Expect: nothing"),
+    ),
+    "test_whatever_bytes_the_host_header_holds": (b"\xff", b"a:\xb2", b"xn--\xe9"),
+    "test_a_body_in_broken_chunks_is_a_page_of_400": (b"3;\xff=\xff",),
+    "test_a_request_line_of_8190_bytes_reaches_the_app": (b"",),
+    "test_headers_have_room_and_limits": (b"x" * 20_000, b"X-109: x"),
+    "test_a_header_that_cannot_be_read_is_neither_logged_nor_shown": (b"",),
+}
+
+
+@pytest.fixture(autouse=True)
+def granian_may_differ(request: pytest.FixtureRequest, running: Rig) -> None:
+    """Expect granian to fail where it is known to, and nowhere else."""
+    given = b"\n".join(flat(request.node.callspec.params.values()))
+    differs = GRANIAN_DIFFERS.get(request.node.originalname, ())
+    if isinstance(running.server, Granian) and any(part in given for part in differs):
+        request.applymarker(pytest.mark.xfail(reason="docs/adr/0019", strict=True))
+
+
+def flat(values: Iterable[Any]) -> Iterator[bytes]:
+    """The bytes in parameters, those in lists too."""
+    for value in values:
+        if isinstance(value, list):
+            yield from value
+        elif isinstance(value, bytes):
+            yield value
 
 
 class Answered(NamedTuple):
@@ -242,7 +280,7 @@ def test_a_body_in_broken_chunks_is_a_page_of_400(
     assert received.startswith("HTTP/1.1 400 ")
     assert "<h1" in received
     assert "Traceback" not in received
-    assert re.search(r"^X-Request-ID: ", received, re.MULTILINE)
+    assert re.search(r"^X-Request-ID: ", received, re.MULTILINE | re.IGNORECASE)
 
 
 def test_a_request_line_of_8190_bytes_reaches_the_app(running: Rig) -> None:
