@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import shlex
 import textwrap
 import tomllib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from markupsafe import Markup, escape
 
 from demo import recorder, rules
 from demo.masking import HIDDEN
@@ -24,6 +26,9 @@ from demo.recorder import INCOMING, Exchange, Frame, Recording
 from demo.rules import Outcome, Rule
 
 MAX_LINES: Final = 16
+
+KINDS_OF_MARKS: Final = 12
+_MARK: Final = re.compile(r"#([0-9a-f]{2})[0-9a-f]{6}\b")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -125,6 +130,15 @@ def title(chosen: Recording) -> str:
 def moment(chosen: Recording) -> datetime:
     """Return when the recording began."""
     return datetime.fromtimestamp(chosen.at, UTC)
+
+
+def marks(text: str) -> Markup:
+    """Return ``text`` with each hash as a chip whose color and shape come from the hash."""
+
+    def chip(found: re.Match[str]) -> str:
+        return f'<span class="mark mark-{int(found[1], 16) % KINDS_OF_MARKS}">{found[0]}</span>'
+
+    return Markup(_MARK.sub(chip, str(escape(text))))  # noqa: S704 - escaped before
 
 
 def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from demo import hooks, lesson, rules, storage
-from demo.conversation import as_json, lay_out, moment, title
+from demo.conversation import as_json, lay_out, marks, moment, title
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
 from omnifund.token_store import RedisTokenStore
@@ -24,7 +24,7 @@ def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
     app.extensions["navigation"].append(("inspector.inspector", "Inspector"))
-    app.jinja_env.filters["references"] = rules.references
+    app.jinja_env.filters.update(references=rules.references, marks=marks)
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     hooks.init_app(app)
     lesson.init_app(app)

@@ -379,3 +379,23 @@ def test_only_what_was_measured_has_a_time(merchant: Merchant) -> None:
     _, _, picture = merchant.get("/inspector").text.partition('<figure class="sequence">')
     assert picture.count('class="count"') == 8
     assert picture.count('class="time"') == 5
+
+
+def test_the_same_secret_has_the_same_color_wherever_it_appears(merchant: Merchant) -> None:
+    merchant.sign_in()
+    page = merchant.get("/inspector").text
+    chips = set(re.findall(r'<span class="mark (mark-\d+)">(#[0-9a-f]{8})</span>', page))
+    (recording,) = recordings(merchant)
+    exchange = recording["exchanges"][-1]
+    secrets = {exchange["fields"]["code"], *exchange["response_fields"].values()}
+    hashes = {secret for secret in secrets if secret.startswith("#")}
+    assert len(hashes) >= 3
+    assert hashes <= {text for _, text in chips}
+    assert len({text for _, text in chips}) == len(chips), "one color for each"
+
+
+def test_a_value_that_is_no_hash_stays_text() -> None:
+    assert conversation.marks("<b>#12345678</b>") == (
+        '&lt;b&gt;<span class="mark mark-6">#12345678</span>&lt;/b&gt;'
+    )
+    assert conversation.marks("#1234567 #123456789 &#12345678;").count("mark") == 2
