@@ -112,7 +112,8 @@ def test_while_signed_in(look: Look, stack: Stack) -> None:
 def test_the_inspector_with_everything_open(look: Look) -> None:
     look.sign_in()
     look.page.get_by_role("button", name="Refresh now").click()
-    look.at("/inspector")
+    look.at("/inspector")  # The latest sign-in is shown.
+    look.page.get_by_role("navigation", name="Recordings").get_by_text("Refresh").click()
     expect(look.page.get_by_role("heading", name="Before and after the refresh")).to_be_visible()
     look.open_everything()
     look.page.get_by_role("tab", name="HTTPie").first.click()
