@@ -345,6 +345,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make licenses": Elsewhere("tests/test_project.py", "piplicenses"),
     ".venv/bin/python -m benchmarks --quick --peers app floor": options_of_the_bench,
     "make containers": NotRun("it takes minutes, and a container engine"),
+    ".venv/bin/python -m tools.failover": NotRun(LONG),
     "make browsers": NotRun("it installs two browsers"),
     "make soak": NotRun(LONG),
     "make fuzz": NotRun(LONG),
