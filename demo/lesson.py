@@ -45,7 +45,8 @@ def offer(response: Response, recording: Recording) -> None:
 @harmless
 def _current() -> Lesson | None:
     found = _VALUE.fullmatch(cookies.read(_COOKIE))
-    if found is None or request.method != "GET":
+    # An error page is no place for a lesson, and may have to leave the cookies alone.
+    if found is None or request.method != "GET" or "handled_error" in g:
         return None
     g.lesson_told = True
     if request.endpoint == "inspector.inspector":

@@ -38,6 +38,8 @@ LONGEST = (
     "tests/faults/test_guarantees.py",
     "tests/web/test_deployment.py",
     "tests/web/test_topologies.py",
+    "tests/web/test_monitoring.py",
+    "tests/web/test_tracing.py",
 )
 """Files that take longest. A process that began one of them last would keep the others waiting."""
 

@@ -17,7 +17,7 @@ from tests.faults.provider import HonestProvider
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
-from tests.support.stack import Clock, app_settings
+from tests.support.stack import Clock, app_settings, closing_redis
 
 SERVER: type[Gunicorn] = Gunicorn
 """What ``fleet`` starts; the fixture ``both_servers`` changes it."""
@@ -60,7 +60,7 @@ def rig(redis_url: str, *, expires_in: int = 3600, **overrides: Any) -> Iterator
         values = {"app_port": port, "omnifund_base_url": provider.url, **FAST, **overrides}
         settings = app_settings(redis_url, **values)
         app = app_module.create_app(settings, clock=clock)
-        with serve(app, port=port) as server:
+        with serve(app, port=port) as server, closing_redis(app):
             yield Rig(server.url, app, settings, provider, clock=clock)
 
 

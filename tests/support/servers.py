@@ -146,7 +146,8 @@ class Gunicorn:
         """Stop as an operator does; return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=40)
+        # Longer than granian may take to finish a reload, and then to stop, on a busy machine.
+        return self.process.wait(timeout=150)
 
     def __enter__(self) -> Self:
         self.start()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from flask import Flask
 
 import app as app_module
@@ -67,8 +68,17 @@ def running_stack(redis_url: str, *, fault_pace: float = 1.0, **overrides: Any) 
             redis_url, **{"app_port": port, "omnifund_base_url": omnifund.url, **overrides}
         )
         app = app_module.create_app(settings, clock=clock)
-        with serve(app, port=port) as server:
+        with serve(app, port=port) as server, closing_redis(app):
             yield Stack(server.url, omnifund.url, app, settings, clock, redis_url)
+
+
+@contextlib.contextmanager
+def closing_redis(app: Flask) -> Iterator[None]:
+    """Close the app's connections to Redis at the end: garbage collection may be too late."""
+    yield
+    client = app.extensions["omnifund"].store._client
+    if isinstance(client, redis.Redis):
+        client.close()
 
 
 def app_settings(redis_url: str, **overrides: Any) -> Settings:
