@@ -146,8 +146,7 @@ class Gunicorn:
         """Stop as an operator does; return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        # Longer than granian may take to finish a reload, and then to stop, on a busy machine.
-        return self.process.wait(timeout=150)
+        return self.process.wait(timeout=60)
 
     def __enter__(self) -> Self:
         self.start()
@@ -178,6 +177,18 @@ class Granian(Gunicorn):
     ) -> None:
         """``app``: the app itself. Threads are as many as ``gunicorn.conf.py`` says."""
         super().__init__(app, environment, port=port, stdout=stdout)
-        self._environment = {"WEB_CONCURRENCY": str(workers), **self._environment}
+        here = {"WEB_CONCURRENCY": str(workers), "TMPDIR": self._folder.name}
+        self._environment = here | self._environment
         wrapper = str(REPOSITORY / "granian_server.py")
         self._command = [sys.executable, wrapper, f"127.0.0.1:{self.port}"]
+
+    def __exit__(self, *_error: object) -> None:
+        # Stopping in order would wait for connections that a test has left open.
+        if self.process is not None and self.process.poll() is None:
+            workers = self.worker_pids()
+            self.process.kill()
+            self.process.wait()
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._folder.cleanup()

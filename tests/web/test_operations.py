@@ -140,7 +140,6 @@ def test_reads_of_the_api_are_counted_and_timed(redis_url: str) -> None:
         }
 
 
-@pytest.mark.usefixtures("both_servers")
 def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_reload(
     redis_url: str,
 ) -> None:
@@ -279,7 +278,6 @@ def metrics_folder(temporary: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("both_servers")
 @pytest.mark.parametrize("kind", ["the folder", "its files", "the folder above"])
 def test_metrics_go_on_when_their_files_have_been_removed(
     redis_url: str, tmp_path: Path, kind: str
@@ -317,7 +315,6 @@ def test_metrics_go_on_when_their_files_have_been_removed(
     assert not folder.exists()
 
 
-@pytest.mark.usefixtures("both_servers")
 def test_without_a_place_for_metrics_the_app_serves_and_stops(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -383,7 +380,6 @@ def broken_output(kind: str) -> Iterator[int]:
         os.close(reading)
 
 
-@pytest.mark.usefixtures("both_servers")
 @pytest.mark.parametrize("kind", ["full disk", "closed pipe", "idle reader"])
 @pytest.mark.parametrize("variables", [{}, {"LOG_FORMAT": "console"}, {"PYTHONUNBUFFERED": ""}])
 def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
@@ -416,7 +412,6 @@ def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
         assert server.log.count("\n") < 20, server.log
 
 
-@pytest.mark.usefixtures("both_servers")
 def test_every_line_is_json_also_after_the_configuration_has_been_read_again(
     redis_url: str,
 ) -> None:
@@ -577,7 +572,6 @@ def refuses(running: Rig) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("both_servers")
 def test_workers_are_replaced_under_load_without_a_failed_request(redis_url: str) -> None:
     """H3: SIGHUP starts new workers and lets the old ones finish."""
     with fleet(redis_url, workers=2) as running:
