@@ -241,7 +241,7 @@ def _source(frame: Frame) -> Source:
 def _lines_of_function(text: str, line: int) -> list[int]:
     around = [
         node
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(rules.parse(text))
         if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
     ]
     if not around:

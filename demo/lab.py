@@ -29,7 +29,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, recorder
+from demo import cookies, hooks, recorder, rules
 from demo.conversation import Source
 from demo.failures import CARDS, GROUPS, Card, Way
 from demo.recorder import Frame, harmless
@@ -231,7 +231,7 @@ def proof_source(proof: str) -> Source | None:
     if not path.is_file():
         return None
     text = path.read_text()
-    found = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    found = (node for node in ast.walk(rules.parse(text)) if isinstance(node, ast.FunctionDef))
     test = next(node for node in found if node.name == name)
     first = min([test.lineno, *(decorator.lineno for decorator in test.decorator_list)])
     lines = textwrap.dedent("\n".join(text.splitlines()[first - 1 : test.end_lineno]))

@@ -13,6 +13,7 @@ import functools
 import inspect
 import re
 import textwrap
+import threading
 import tomllib
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -171,13 +172,23 @@ def describe(function: Function) -> Rule:
     )
 
 
+_PARSING: Final = threading.Lock()
+
+
+def parse(text: str) -> ast.Module:
+    """Return the syntax tree of ``text``. In CPython 3.11 two threads may not parse at once."""
+    with _PARSING:
+        return ast.parse(text)
+
+
+@functools.cache
 def deciding_line(function: Function) -> int:
     """Return the line of the first condition under which ``function`` raises an error.
 
     If there is none, that of its first statement.
     """
     lines, first = inspect.getsourcelines(inspect.unwrap(function))
-    (tree,) = ast.parse(textwrap.dedent("".join(lines))).body
+    (tree,) = parse(textwrap.dedent("".join(lines))).body
     conditions = [
         node.lineno for node in ast.walk(tree) if isinstance(node, ast.If) and _raises(node)
     ]
