@@ -155,7 +155,12 @@ def connection() -> Connection | None:
 
 def is_signed_in() -> bool:
     """Whether the visitor has a connection; false when Redis has failed."""
-    return _session().failure is None and connection() is not None
+    return not store_failed() and connection() is not None
+
+
+def store_failed() -> bool:
+    """Whether this request has found that Redis is unavailable."""
+    return _session().failure is not None
 
 
 def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
