@@ -88,6 +88,9 @@ users = sql.Table(
     sql.Column("password_hash", sql.String(255), nullable=False),
 )
 store = SQLTokenStore(engine)
+if engine.dialect.name == "sqlite":
+    with engine.connect() as db:  # Readers wait for no writer; the file remembers it.
+        db.exec_driver_sql("PRAGMA journal_mode = WAL")
 # A product with a migration tool creates both there instead.
 store.create_tables()
 users.metadata.create_all(engine)

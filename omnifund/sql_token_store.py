@@ -66,6 +66,13 @@ _NOW: Final[dict[str, ColumnElement[Any]]] = {
 # row, the second waits for the first and sees what that has written.
 _ISOLATION: Final = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+# Built once, as every refresh needs them: building one takes longer than executing it.
+_REPLACE: Final = update(connections).where(
+    connections.c.id == bindparam("its_id"), connections.c.record == bindparam("old")
+)
+_UNLOCK: Final = delete(claims).where(
+    claims.c.name == bindparam("its_name"), claims.c.holder == bindparam("its_holder")
+)
 
 
 class SQLTokenStore:
@@ -81,7 +88,6 @@ class SQLTokenStore:
         self._on_event = on_event
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
-        # Built once, as every refresh needs them: building one takes longer than executing it.
         expires_at = connections.c.expires_at
         self._select_record = select(connections.c.record).where(
             connections.c.id == bindparam("id"), or_(expires_at.is_(None), expires_at > now)
@@ -141,15 +147,13 @@ class SQLTokenStore:
         refreshed_at: int | None = None,
         lock: bytes,
     ) -> bool:
-        values: dict[str, Any] = {"record": new}
+        values = {"its_id": connection_id, "old": old, "record": new}
         if refreshed_at is not None:
             values["refreshed_at"] = refreshed_at
-        ours = connections.c.id == connection_id, connections.c.record == old
 
         def work(db: Connection) -> bool:
-            replaced = db.execute(update(connections).where(*ours).values(values)).rowcount > 0
-            name = _lock_name(connection_id)
-            db.execute(delete(claims).where(claims.c.name == name, claims.c.holder == lock))
+            replaced = db.execute(_REPLACE, values).rowcount > 0
+            db.execute(_UNLOCK, {"its_name": _lock_name(connection_id), "its_holder": lock})
             return replaced or self._record(db, connection_id) == new
 
         return self._run(work)
