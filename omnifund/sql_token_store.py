@@ -147,7 +147,7 @@ class SQLTokenStore:
         refreshed_at: int | None = None,
         lock: bytes,
     ) -> bool:
-        values = {"its_id": connection_id, "old": old, "record": new}
+        values: dict[str, Any] = {"its_id": connection_id, "old": old, "record": new}
         if refreshed_at is not None:
             values["refreshed_at"] = refreshed_at
 
