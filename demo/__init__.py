@@ -8,6 +8,8 @@ hooks, and the checks in the code itself (``rules``).
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import Blueprint, Flask
 
 from config import Settings
@@ -17,7 +19,9 @@ from demo.recorder import RecordingHTTPClient
 
 __all__ = ["RecordingHTTPClient", "init_app", "observing"]
 
-# Its templates and static files. A template in slots/ fills the place of that name in the app's.
+SLOTS: Final = frozenset({"above_page", "error_details", "landing"})
+"""Places in the app's templates that ``templates/slots`` fills."""
+
 _blueprint = Blueprint(
     "demo",
     __name__,
@@ -31,7 +35,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab with Local OmniFund."""
     app.register_blueprint(_blueprint)
     has_lab = settings.has_local_omnifund
-    app.jinja_env.globals.update(has_inspector=settings.flow_inspector, has_lab=has_lab)
+    app.jinja_env.globals.update(slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab)
     if settings.flow_inspector:
         inspector.init_app(app)
     if has_lab:

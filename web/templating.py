@@ -55,6 +55,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         omnifund_host=urlsplit(settings.omnifund_base_url).netloc,
         password_grant=settings.password_grant,
         navigation=navigation,
+        # Places that another package fills, by name, each with slots/<name>.html.
+        slots=frozenset(),
     )
 
     @app.context_processor
