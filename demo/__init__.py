@@ -13,7 +13,7 @@ from typing import Final
 from flask import Blueprint, Flask
 
 from config import Settings
-from demo import inspector, lab
+from demo import inspector, lab, step_through
 from demo.hooks import observing
 from demo.recorder import RecordingHTTPClient
 
@@ -35,8 +35,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab with Local OmniFund."""
     app.register_blueprint(_blueprint)
     has_lab = settings.has_local_omnifund
-    app.jinja_env.globals.update(slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab)
+    app.jinja_env.globals.update(
+        slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab
+    )
     if settings.flow_inspector:
         inspector.init_app(app)
     if has_lab:
         lab.init_app(app)
+        step_through.init_app(app)

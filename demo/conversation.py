@@ -12,7 +12,7 @@ import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -112,7 +112,7 @@ def as_json(chosen: Recording) -> dict[str, Any]:
     facts: dict[str, Any] = msgspec.to_builtins(chosen)
     for exchange, kept in zip(facts["exchanges"], chosen.exchanges, strict=True):
         exchange["checks"] = [
-            {**check.rule._asdict(), "outcome": check.outcome} for check in _checks(kept)
+            {**check.rule._asdict(), "outcome": check.outcome} for check in checks(kept.checks)
         ]
     return facts
 
@@ -210,14 +210,15 @@ def _message(index: int, exchange: Exchange, arrows: list[Arrow]) -> Message:
         step=STEPS[exchange.step],
         exchange=exchange,
         milliseconds=max(0.0, (ended or 0.0) - exchange.started) if is_measured else None,
-        checks=list(_checks(exchange)),
+        checks=list(checks(exchange.checks)),
         sources=[_source(frame) for frame in exchange.frames],
         commands=list(_commands(exchange)),
     )
 
 
-def _checks(exchange: Exchange) -> Iterator[Check]:
-    for name, outcome in exchange.checks.items():
+def checks(outcomes: Mapping[str, Outcome]) -> Iterator[Check]:
+    """Yield the rules that ``outcomes`` names, with their source."""
+    for name, outcome in outcomes.items():
         # Another version of the app, on another server, may have rules of its own.
         if (function := rules.RULES.get(name)) is not None:
             rule = rules.describe(function)

@@ -45,6 +45,7 @@ COOKIES: Final = (
     ("omnifund_visitor", "CSRF protection for forms before sign-in, and notices; signed"),
     ("omnifund_trace", "the last recording that ended without a session; masked, encrypted"),
     ("omnifund_lab", "which lab card ran last: one word"),
+    ("omnifund_step", "how far you have stepped through a sign-in; encrypted"),
     ("omnifund_lesson", "how many messages the sign-in took, for the next page to say"),
 )
 """The beginning of the name of each cookie, and what it is for."""
@@ -198,7 +199,7 @@ def _put_start_first(recorder: Recorder) -> None:
     Neither was recorded: starting a sign-in stores nothing on the server, and what happens at
     OmniFund is not for this app to see. The pending authorization request tells all there is.
     """
-    started = _pending_request()
+    started = pending_request()
     if started is None:
         return
     callback, *others = recorder.messages
@@ -217,7 +218,8 @@ def _put_start_first(recorder: Recorder) -> None:
     recorder.messages += [callback, *others]
 
 
-def _pending_request() -> AuthorizationRequest | None:
+def pending_request() -> AuthorizationRequest | None:
+    """Return this browser's authorization request that the callback belongs to, if there is one."""
     with suppress(InvalidState):
         state = authorization.require_state(authorization.parse_query(request.query_string))
         for name, sealed in request.cookies.items():
