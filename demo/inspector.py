@@ -47,6 +47,8 @@ def inspector() -> BaseResponse | str:
         "inspector.html",
         recordings=[(each.id, title(each), moment(each), each.problem) for each in recordings],
         chosen=lay_out(chosen) if chosen else None,
+        is_sign_in=chosen and chosen.incoming.step == "callback" and not chosen.problem,
+        age=omnifund().clock() - chosen.at if chosen else 0,
         browser=_browser_holds(),
         store=_store_holds(),
     )

@@ -121,6 +121,36 @@ def test_the_inspector_with_everything_open(look: Look) -> None:
     look.open_everything()
 
 
+def test_stepping_through_a_sign_in(look: Look) -> None:
+    """L22"""
+    look.at("/inspector/step-through")
+    look.press("Send to OmniFund")
+    log_in_at_omnifund(look.page)
+    look.press("Allow")
+    look.page.get_by_label("Leave out state").check()
+    look.press("Hand it to the app")
+    look.open_everything()
+    look.page.get_by_label("Leave out state").uncheck()
+    look.press("Hand it to the app")
+    look.at("/inspector/step-through/callback")
+    look.press("Hand it to the app")
+    look.page.get_by_label("code_verifier", exact=True).fill("a wrong one")
+    look.press("Send")
+    look.page.get_by_role("link", name="Back to the callback").click()
+    look.press("Hand it to the app")
+    look.press("Send")
+    look.press("Send")
+
+
+def test_placing_the_thief(look: Look) -> None:
+    """L24"""
+    look.sign_in()
+    look.at("/inspector")
+    for box in look.page.locator(".thief input").all():
+        box.check()
+    look.open_everything()
+
+
 def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.sign_in()
     look.at("/lab")
