@@ -12,7 +12,7 @@ import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -125,6 +125,32 @@ def title(chosen: Recording) -> str:
         return f"{incoming.method} {incoming.url}{'?' if query else ''}{query}"
     names = {"callback": "Sign-in", "password": "Password sign-in", "refresh": "Refresh"}
     return names.get(incoming.step, "Sign-in, repeated")
+
+
+SIGN_INS: Final = ("callback", "password")
+"""Steps that are a sign-in."""
+
+
+class Entry(NamedTuple):
+    """A recording in the list of recordings. ``seconds``: how long ago it began."""
+
+    id: str
+    title: str
+    seconds: float
+    problem: str
+
+
+def listed(recordings: Iterable[Recording], now: float) -> list[list[Entry]]:
+    """Return recordings of the same title together, sign-ins first, the latest of each first.
+
+    ``recordings``: the latest first. ``now``: Unix seconds.
+    """
+    groups: dict[tuple[bool, str], list[Entry]] = {}
+    for each in recordings:
+        entry = Entry(each.id, title(each), max(0.0, now - each.at), each.problem)
+        key = (each.incoming.step not in SIGN_INS, entry.title.partition("?")[0])
+        groups.setdefault(key, []).append(entry)
+    return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
 
 
 def moment(chosen: Recording) -> datetime:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from demo import hooks, lesson, rules, storage
-from demo.conversation import as_json, lay_out, marks, moment, title
+from demo.conversation import SIGN_INS, as_json, lay_out, listed, marks
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
 from omnifund.token_store import RedisTokenStore
@@ -16,8 +16,6 @@ from web import auth, sessions
 from web.current import omnifund, settings, store
 
 blueprint = Blueprint("inspector", __name__)
-
-SIGN_INS: Final = ("callback", "password")
 
 
 def init_app(app: Flask) -> None:
@@ -45,7 +43,7 @@ def inspector() -> BaseResponse | str:
     chosen = chosen or next(iter([*sign_ins, *recordings]), None)
     return render_template(
         "inspector.html",
-        recordings=[(each.id, title(each), moment(each), each.problem) for each in recordings],
+        groups=listed(recordings, omnifund().clock()),
         chosen=lay_out(chosen) if chosen else None,
         is_sign_in=chosen and chosen.incoming.step == "callback" and not chosen.problem,
         age=omnifund().clock() - chosen.at if chosen else 0,

@@ -113,11 +113,15 @@ def test_the_inspector_with_everything_open(look: Look) -> None:
     look.sign_in()
     look.page.get_by_role("button", name="Refresh now").click()
     look.at("/inspector")  # The latest sign-in is shown.
-    look.page.get_by_role("navigation", name="Recordings").get_by_text("Refresh").click()
+    recordings = look.page.get_by_role("navigation", name="Recordings")
+    recordings.get_by_text("Recordings:").click()
+    look.here()
+    recordings.get_by_text("Refresh").click()
     expect(look.page.get_by_role("heading", name="Before and after the refresh")).to_be_visible()
     look.open_everything()
     look.page.get_by_role("tab", name="HTTPie").first.click()
-    look.page.get_by_role("link", name="Sign-in").last.click()
+    recordings.get_by_text("Recordings:").click()
+    recordings.get_by_role("link", name="Sign-in").click()
     look.open_everything()
 
 

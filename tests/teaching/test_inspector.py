@@ -399,3 +399,25 @@ def test_a_value_that_is_no_hash_stays_text() -> None:
         '&lt;b&gt;<span class="mark mark-6">#12345678</span>&lt;/b&gt;'
     )
     assert conversation.marks("#1234567 #123456789 &#12345678;").count("mark") == 2
+
+
+def test_recordings_are_listed_sign_ins_first_and_like_ones_together(
+    stack: Stack, merchant: Merchant
+) -> None:
+    """L14: the chosen one is named, and says how long ago it was."""
+    merchant.sign_in()
+    for number in range(3):
+        stack.clock.advance(10)
+        merchant.get(f"/customers?page={number + 1}")
+    merchant.get("/transactions")
+    with stack.app.app_context():
+        groups = conversation.listed(storage.load(merchant.session_id), stack.clock())
+    assert [[each.title for each in group] for group in groups] == [
+        ["Sign-in"],
+        ["GET /transactions"],
+        [f"GET /customers?page={number}" for number in (3, 2, 1)],
+    ]
+    assert [each.seconds for each in groups[2]] == [0, 10, 20]
+    page = merchant.get("/inspector").text
+    assert "<b>Sign-in</b> 30 seconds ago" in page
+    assert "<summary>2 more</summary>" in page
