@@ -56,6 +56,8 @@ def _made_up_page() -> dict[str, Any]:
     connection = SimpleNamespace(
         expires_at=now,
         seconds_left=3600,
+        lifetime=3600,
+        leeway_seconds=60,
         state="fresh",
         scope=None,
         token_type="Bearer",

@@ -15,11 +15,22 @@ function inWords(seconds) {
   return parts[0] > 0 ? text.join(":") : text.slice(1).join(":");
 }
 
-for (const countdown of document.querySelectorAll("[data-countdown]")) {
-  const end = Number(countdown.dataset.countdown);
+// The access token's last minutes. At its end the page says so, as it would after a reload.
+for (const card of document.querySelectorAll("[data-expires]")) {
+  const [end, leeway] = [Number(card.dataset.expires), Number(card.dataset.leeway)];
+  const countdown = card.querySelector("[data-countdown]");
+  const bar = card.querySelector("[data-left]");
+  const title = document.title;
   const show = () => {
     const left = Math.max(0, end - Math.floor(Date.now() / 1000));
+    const state = left === 0 ? "expired" : left <= leeway ? "expiring" : "fresh";
     countdown.textContent = inWords(left);
+    bar.value = left;
+    bar.className = state;
+    for (const each of document.querySelectorAll("[data-when]")) {
+      each.hidden = !each.dataset.when.split(" ").includes(state);
+    }
+    document.title = state === "expired" ? `Expired: ${title}` : title;
     if (left === 0) clearInterval(timer);
   };
   const timer = setInterval(show, 1000);

@@ -132,6 +132,8 @@ class ConnectionView:
 
     expires_at: datetime
     seconds_left: int
+    lifetime: int
+    leeway_seconds: int
     state: Literal["fresh", "expiring", "expired"]
     scope: str | None
     token_type: str
@@ -153,6 +155,8 @@ def _connection_view(connection: Connection, token: Token) -> ConnectionView:
     return ConnectionView(
         expires_at=datetime.fromtimestamp(token.expires_at, UTC),
         seconds_left=max(0, int(token.expires_at - now)),
+        lifetime=max(1, token.expires_at - token.obtained_at),
+        leeway_seconds=int(known.token_refresh_leeway),
         state=state,
         scope=token.scope,
         token_type=token.token_type,

@@ -1,0 +1,63 @@
+"""The dashboard in a browser: what comes first, and the last minutes of an access token."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_journey import start_sign_in
+from tests.support.stack import Stack
+
+
+def open_dashboard(page: Page, stack: Stack) -> None:
+    """Sign in, with the browser's clock at the servers'."""
+    page.clock.install(time=datetime.fromtimestamp(stack.clock(), UTC))
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+
+
+def test_the_data_comes_first_and_details_are_folded(page: Page, stack: Stack) -> None:
+    """L12"""
+    open_dashboard(page, stack)
+    main = page.get_by_role("main")
+    named = main.locator("a.button, button").all_inner_texts()
+    assert named[:3] == ["View customers", "View transactions", "Refresh now"]
+    assert main.locator(".primary").all_inner_texts() == ["View customers"]
+    expect(main.locator(".lead")).to_contain_text(stack.omnifund_url.partition("//")[2])
+    expect(page.get_by_text("Token type")).to_be_hidden()
+    page.get_by_text("Token details").click()
+    expect(page.get_by_text("Token type")).to_be_visible()
+    page.get_by_role("link", name="View customers").click()
+    expect(page).to_have_url(f"{stack.url}/customers")
+
+
+def test_a_token_that_expires_while_the_page_is_open_is_told(page: Page, stack: Stack) -> None:
+    """L11: amber in the last minute; at the end badge, sentence, and title, announced."""
+    open_dashboard(page, stack)
+    page.clock.pause_at(datetime.fromtimestamp(stack.clock() + 60, UTC))
+    bar = page.get_by_role("progressbar")
+    live = page.locator("[aria-live=polite]")
+    expect(live.get_by_text("Connected", exact=True)).to_be_visible()
+    expect(bar).to_have_attribute("value", "3540")
+    page.clock.run_for((3540 - 59) * 1000)
+    expect(live.get_by_text("Connected, expiring soon")).to_be_visible()
+    expect(bar).to_have_class("expiring")
+    expect(page.get_by_role("heading", name="expires in")).to_contain_text("00:59")
+    page.clock.run_for(60 * 1000)
+    expect(live.get_by_text("Expired")).to_be_visible()
+    expect(live.get_by_text("Connected, expiring soon")).to_be_hidden()
+    expect(page.get_by_role("heading", name="The access token has expired")).to_be_visible()
+    expect(page).to_have_title("Expired: Dashboard · OmniFund reference integration")
+    expect(bar).to_have_attribute("value", "0")
+
+
+def test_without_scripts_the_page_says_how_long_too(page: Page, stack: Stack) -> None:
+    """L11: as the server sees it."""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+    html = page.request.get(f"{stack.url}/dashboard").text()
+    assert '<p class="status bad" data-when="expired" hidden>' in html
+    assert "1 hour" in html or "59 minutes" in html
