@@ -67,7 +67,7 @@ def customers(connection: Connection) -> tuple[str, int]:
             connection.id, _given(filters), page=page, stored=connection.stored
         ),
         filters=filters,
-        page_url=_pager("pages.customers", _given(filters)),
+        page_url=_address("pages.customers", _given(filters)),
     )
 
 
@@ -88,7 +88,7 @@ def transactions(connection: Connection) -> tuple[str, int]:
         ),
         filters=filters,
         kind=kind,
-        page_url=_pager("pages.transactions", [("kind", kind), *_given(filters)]),
+        page_url=_address("pages.transactions", [("kind", kind), *_given(filters)]),
     )
 
 
@@ -200,9 +200,9 @@ def _page_number() -> int:
     return min(max(page, 1), MAX_PAGE)
 
 
-def _pager(endpoint: str, kept: list[tuple[str, str]]) -> Callable[[int], str]:
-    values: dict[str, Any] = dict(kept)
-    return lambda page: url_for(endpoint, **values, page=page)
+def _address(endpoint: str, kept: list[tuple[str, str]]) -> Callable[..., str]:
+    """Return what makes the list's address with another page or, as ``None``, without a filter."""
+    return lambda **changes: url_for(endpoint, **{**dict(kept), **changes})
 
 
 def _date_filters(first: str, last: str) -> list[tuple[str, str]]:

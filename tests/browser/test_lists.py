@@ -1,0 +1,82 @@
+"""The lists in a browser: rows on a phone, one search field, filters as chips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.test_journey import start_sign_in
+from tests.support.stack import Stack
+
+
+@pytest.fixture
+def phone(browser: Browser, stack: Stack) -> Iterator[Page]:
+    """A phone whose merchant has signed in."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "cells"),
+    [
+        ("/customers", ["Contact", "Location", "Reference", "Payment methods"]),
+        ("/transactions", ["Date", "Reference", "Status", "Amount"]),
+    ],
+)
+def test_a_row_on_a_phone_is_low_and_has_what_matters(
+    phone: Page, stack: Stack, path: str, cells: list[str]
+) -> None:
+    """L13"""
+    phone.goto(stack.url + path)
+    rows = phone.locator("tbody tr")
+    heights = rows.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().height)")
+    assert len(heights) == 30
+    assert max(heights) <= 88
+    shown = rows.first.locator("td:visible")
+    assert shown.evaluate_all("cells => cells.map(cell => cell.dataset.label)") == cells
+
+
+def test_at_768_pixels_there_is_a_table_and_dates_have_room(browser: Browser, stack: Stack) -> None:
+    """L13"""
+    context = browser.new_context(viewport={"width": 768, "height": 900})
+    page = context.new_page()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.goto(f"{stack.url}/transactions")
+    expect(page.get_by_role("columnheader", name="Customer")).to_be_visible()
+    page.get_by_text("More filters").click()
+    box = page.get_by_label("From").bounding_box()
+    assert box is not None
+    assert box["width"] >= 9.5 * 16
+    context.close()
+
+
+def test_one_field_is_shown_and_filters_in_use_are_chips(phone: Page, stack: Stack) -> None:
+    """L13: the folded fields open when one of them is used, and a chip takes its filter away."""
+    phone.goto(f"{stack.url}/customers")
+    expect(phone.get_by_role("textbox")).to_have_count(1)
+    phone.get_by_text("More filters").click()
+    phone.get_by_label("Company").fill("a")
+    phone.get_by_label("Last name").fill("e")
+    phone.get_by_role("button", name="Search").click()
+    expect(phone.get_by_role("textbox")).to_have_count(6)
+    phone.get_by_role("link", name="Remove the filter Company: a").click()
+    assert "company" not in phone.url
+    assert "lastName=e" in phone.url
+    expect(phone.get_by_role("textbox")).to_have_count(1)
+    phone.get_by_role("link", name="Clear").click()
+    expect(phone).to_have_url(f"{stack.url}/customers")
+
+
+def test_the_pager_is_above_the_list_too(phone: Page, stack: Stack) -> None:
+    """L13"""
+    phone.goto(f"{stack.url}/customers")
+    phone.get_by_role("navigation", name="above it").get_by_role("link", name="Next").click()
+    expect(phone).to_have_url(f"{stack.url}/customers?page=2")
+    expect(phone.get_by_role("navigation", name="Pages of this list")).to_have_count(2)
