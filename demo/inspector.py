@@ -21,7 +21,8 @@ blueprint = Blueprint("inspector", __name__)
 def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
-    app.extensions["navigation"].append(("inspector.inspector", "Inspector"))
+    entry = ("inspector.inspector", "Inspector", ("inspector", "step_through"))
+    app.extensions["navigation"].append(entry)
     app.jinja_env.filters.update(references=rules.references, marks=marks)
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     hooks.init_app(app)

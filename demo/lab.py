@@ -55,7 +55,7 @@ _MAX_RESPONSE_BYTES: Final = 16 * 1024
 def init_app(app: Flask) -> None:
     """Offer the lab."""
     app.register_blueprint(blueprint)
-    app.extensions["navigation"].append(("lab.lab", "Lab"))
+    app.extensions["navigation"].append(("lab.lab", "Lab", ("lab",)))
     app.context_processor(lambda: _explanation() or {"lab_card": None})
     request_finished.connect(_follow, app)
 

@@ -38,10 +38,11 @@ _NEEDS_COOKIES: Final = (errors.InvalidState, CSRFError)
 
 
 class Action(NamedTuple):
-    """The way on: a link."""
+    """The way on: a link, or the form that has just failed, once more."""
 
     label: str
     url: str
+    is_form: bool = False
 
 
 def init_app(app: Flask) -> None:
@@ -158,12 +159,17 @@ def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...
         # another try would end here once more.
         helpless = isinstance(error, errors.ClientMisconfigured)
         first = _home() if helpless else Action("Sign in again", url_for("auth.login"))
-        return (first, dashboard) if auth.is_signed_in() else (first,)
+        if not auth.is_signed_in():
+            return (first,)
+        # Whoever is signed in lost nothing because OmniFund did not respond.
+        return (dashboard, first) if isinstance(error, errors.Unavailable) else (first, dashboard)
     if request.method == "GET":
         again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
         # The second way must not be the page that has just failed.
         is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
         return (again, dashboard) if is_out else (again,)
+    if request.endpoint == "auth.logout":
+        return (Action("Sign out again", url_for("auth.logout"), is_form=True), dashboard)
     return (dashboard,)
 
 

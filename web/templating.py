@@ -35,16 +35,16 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 def init_app(app: Flask, settings: Settings) -> None:
     """Set up Jinja, the context of every page, the navigation and the static files.
 
-    ``app.extensions["navigation"]`` lists the endpoint and the label of each page that the header
-    links to; other packages may add theirs.
+    ``app.extensions["navigation"]`` lists each page that the header links to: its endpoint, its
+    label, and for pages to learn from the blueprints that belong to it. Other packages add theirs.
     """
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     add_filters(app)
-    navigation = [
-        ("pages.dashboard", "Dashboard"),
-        ("pages.customers", "Customers"),
-        ("pages.transactions", "Transactions"),
+    navigation: list[tuple[str, str, tuple[str, ...]]] = [
+        ("pages.dashboard", "Dashboard", ()),
+        ("pages.customers", "Customers", ()),
+        ("pages.transactions", "Transactions", ()),
     ]
     app.extensions["navigation"] = navigation
     app.jinja_env.globals.update(
