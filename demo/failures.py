@@ -26,12 +26,15 @@ class Card(msgspec.Struct, frozen=True):
 
     id: str
     title: str
+    verb: str
     stands_for: str
     naive: str
     ours: str
     proof: str
     way: Way
     faults: tuple[str, ...] = ()
+    cost: str = ""
+    is_for_the_first_five_minutes: bool = False
 
     @property
     def needs_session(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, lesson, rules, storage
+from demo import hooks, lesson, rules, seen, storage
 from demo.conversation import SIGN_INS, as_json, lay_out, listed, marks
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
@@ -35,7 +35,7 @@ def init_app(app: Flask) -> None:
 @blueprint.get("/inspector")
 def inspector() -> BaseResponse | str:
     """The messages, what was checked, and the code that ran."""
-    recordings = _visitors_recordings()
+    recordings = visitors_recordings()
     if recordings is None:
         return auth.to_sign_in()
     chosen = next((each for each in recordings if each.id == request.args.get("show")), None)
@@ -48,6 +48,7 @@ def inspector() -> BaseResponse | str:
         chosen=lay_out(chosen) if chosen else None,
         is_sign_in=chosen and chosen.incoming.step == "callback" and not chosen.problem,
         age=omnifund().clock() - chosen.at if chosen else 0,
+        failure=seen.card_of(chosen.id) if chosen else None,
         browser=_browser_holds(),
         store=_store_holds(),
     )
@@ -56,7 +57,7 @@ def inspector() -> BaseResponse | str:
 @blueprint.get("/inspector/recordings.json")
 def download() -> BaseResponse:
     """The same as a file, for instance for a support ticket."""
-    recordings = _visitors_recordings()
+    recordings = visitors_recordings()
     if recordings is None:
         return auth.to_sign_in()
     response = jsonify(
@@ -68,7 +69,7 @@ def download() -> BaseResponse:
     return response
 
 
-def _visitors_recordings() -> list[Recording] | None:
+def visitors_recordings() -> list[Recording] | None:
     """Return what this visitor may see, the latest first; ``None``: they must sign in first."""
     connection, failed = auth.connection(), storage.failed_sign_in()
     if connection is None and failed is None:

@@ -29,7 +29,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, recorder, rules
+from demo import cookies, hooks, inspector, recorder, rules, seen
 from demo.conversation import Source
 from demo.failures import CARDS, GROUPS, Card, Way
 from demo.recorder import Frame, harmless
@@ -77,12 +77,14 @@ def require_fault_switches() -> None:
 
 @blueprint.get("/lab")
 def lab() -> BaseResponse | str:
-    """Every failure as a card. ``ran`` and ``show``: which one has just run, and its recording."""
+    """Every failure as a card, with what was seen of those that this visitor has run."""
+    recordings = inspector.visitors_recordings() if settings().flow_inspector else None
     return _page(
         "lab.html",
         groups=GROUPS,
-        ran=request.args.get("ran", ""),
-        shown=request.args.get("show", ""),
+        count=len(CARDS),
+        seen=seen.cards(),
+        evidence=seen.evidence(recordings or ()),
     )
 
 
@@ -90,7 +92,12 @@ def lab() -> BaseResponse | str:
 def show(card_id: str) -> BaseResponse | str:
     """One card, with the test that proves it."""
     card = CARDS.get(card_id) or abort(404)
-    return _page("lab_card.html", card=card, source=proof_source(card.proof))
+    return _page(
+        "lab_card.html",
+        card=card,
+        source=proof_source(card.proof),
+        following=seen.following(card),
+    )
 
 
 def _page(template: str, **values: object) -> BaseResponse | str:
@@ -197,7 +204,11 @@ def _explanation() -> dict[str, object] | None:
     if card is None or request.endpoint == "auth.login" or g.get("lab_explained"):
         return None
     g.lab_explained = True
-    return {"lab_card": card, "lab_shown": recording_id or g.request_id}
+    return {
+        "lab_card": card,
+        "lab_shown": recording_id or g.request_id,
+        "lab_next": seen.following(card),
+    }
 
 
 @harmless
@@ -212,6 +223,7 @@ def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
         return
     if g.get("lab_explained"):
         cookies.delete(response, _COOKIE)
+        seen.add(response, card, recording_id or g.request_id)
     elif not recording_id and hooks.is_kept():
         cookies.write(response, _COOKIE, f"{card.id}.{g.request_id}", max_age=STRIP_SECONDS)
 
