@@ -74,6 +74,10 @@ def _made_up_page() -> dict[str, Any]:
         "environment": "production",
         "omnifund_host": "localhost",
         "clock_ahead": None,
-        "navigation": [("pages.dashboard", "Dashboard"), ("pages.customers", "Customers")],
+        "navigation": [
+            (f"pages.{name}", name.title(), ())
+            for name in ("dashboard", "customers", "transactions")
+        ],
+        "slots": frozenset(),
         "csrf_token": lambda: "csrf-token-of-a-session",
     }

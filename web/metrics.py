@@ -138,45 +138,40 @@ class Metrics:
     """The app's counters and histograms; no label holds anything about a merchant."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._events = Counter(
             "omnifund_events",
             "What has happened, by event and outcome",
             ["event", "outcome"],
-            registry=self.registry,
+            registry=registry,
         )
         self._responses = Counter(
             "omnifund_http_responses",
             "Responses by endpoint and status",
             ["endpoint", "status"],
-            registry=self.registry,
+            registry=registry,
         )
-        self._request_seconds = Histogram(
-            "omnifund_http_request_seconds",
-            "How long this app took for a response",
-            ["endpoint"],
-            registry=self.registry,
-        )
-        self._token_seconds = Histogram(
-            "omnifund_token_request_seconds",
-            "How long OmniFund's token endpoint took",
-            ["grant"],
-            registry=self.registry,
-        )
+        self._request_seconds = self._times("http_request", "this app", "endpoint")
+        self._token_seconds = self._times("token_request", "OmniFund's token endpoint", "grant")
+        self._api_seconds = self._times("api_request", "OmniFund's API", "resource")
         self._redis_seconds = Histogram(
             "omnifund_redis_seconds",
             "How long a round trip to Redis took",
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
-            registry=self.registry,
-        )
-        self._api_seconds = Histogram(
-            "omnifund_api_request_seconds",
-            "How long OmniFund's API took, by resource",
-            ["resource"],
-            registry=self.registry,
+            registry=registry,
         )
         for gauge in (WORKERS, THREADS, THREADS_BUSY):
-            self.registry.register(gauge)
+            registry.register(gauge)
+        self._tell_build()
+        for event in Event:
+            for outcome in _OUTCOMES.get(event, {""}):
+                self._events.labels(event.value, outcome)
+
+    def _times(self, what: str, who: str, label: str) -> Histogram:
+        name = f"omnifund_{what}_seconds"
+        return Histogram(name, f"How long {who} took, by {label}", [label], registry=self.registry)
+
+    def _tell_build(self) -> None:
         build = Gauge(
             "omnifund_build_info",
             "The code that runs: a fingerprint of its files, and Python's version",
@@ -185,9 +180,6 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(code_version(), platform.python_version()).set(1)
-        for event in Event:
-            for outcome in _OUTCOMES.get(event, {""}):
-                self._events.labels(event.value, outcome)
 
     def on_event(self, event: Event, **facts: Any) -> None:
         """Count and log an event: the app's ``OnEvent``."""
