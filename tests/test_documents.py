@@ -364,7 +364,6 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     ".venv/bin/pip install -r requirements-granian.txt": Elsewhere(
         "requirements-dev.txt", "-r requirements-granian.txt"
     ),
-    ".venv/bin/python -m benchmarks --quick --peers app granian floor": options_of_the_bench,
     ".venv/bin/python granian_server.py 127.0.0.1:8000": Elsewhere(
         "tests/support/servers.py", '"granian_server.py"'
     ),
