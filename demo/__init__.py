@@ -19,7 +19,7 @@ from demo.recorder import RecordingHTTPClient
 
 __all__ = ["RecordingHTTPClient", "init_app", "observing"]
 
-SLOTS: Final = frozenset({"above_page", "error_details", "landing"})
+SLOTS: Final = frozenset({"above_page", "error_details", "landing", "landing_links"})
 """Places in the app's templates that ``templates/slots`` fills."""
 
 _blueprint = Blueprint(

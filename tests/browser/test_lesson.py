@@ -78,3 +78,11 @@ def test_stepping_through_needs_no_scripts(browser: Browser, stack: Stack) -> No
     page.get_by_role("button", name="Send it again").click()
     expect(page.get_by_role("heading", name="Nobody objected")).to_be_visible()
     context.close()
+
+
+def test_the_lesson_begins_beside_the_button(page: Page, stack: Stack) -> None:
+    """L7: two quiet links above the fold."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(stack.url)
+    for name in ("step through a sign-in", "make it fail"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_in_viewport()
