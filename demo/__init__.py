@@ -13,7 +13,8 @@ from typing import Final
 from flask import Blueprint, Flask
 
 from config import Settings
-from demo import inspector, lab, step_through
+from demo import inspector, lab, rules, step_through
+from demo.conversation import marks
 from demo.hooks import observing
 from demo.recorder import RecordingHTTPClient
 
@@ -38,6 +39,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.globals.update(
         slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab
     )
+    app.jinja_env.filters.update(references=rules.references, marks=marks)
     if settings.flow_inspector:
         inspector.init_app(app)
     if has_lab:

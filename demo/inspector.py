@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, lesson, rules, seen, storage
-from demo.conversation import SIGN_INS, as_json, lay_out, listed, marks
+from demo import hooks, lesson, seen, storage
+from demo.conversation import SIGN_INS, as_json, lay_out, listed
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
 from omnifund.token_store import RedisTokenStore
@@ -23,7 +23,6 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(blueprint)
     entry = ("inspector.inspector", "Inspector", ("inspector", "step_through"))
     app.extensions["navigation"].append(entry)
-    app.jinja_env.filters.update(references=rules.references, marks=marks)
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     hooks.init_app(app)
     lesson.init_app(app)

@@ -86,6 +86,16 @@ def test_the_proof_that_a_card_names_exists(card: Card) -> None:
     assert "def " in dict(source.lines)[source.place.line]
 
 
+@pytest.mark.parametrize("path", ["/lab", "/lab/deny", "/lab/five-tabs", "/"])
+def test_it_works_without_the_inspector_too(redis_url: str, path: str) -> None:
+    with running_stack(redis_url, flow_inspector=False) as stack:
+        merchant = stack.person()
+        merchant.sign_in()
+        page = merchant.get(path)
+        assert page.status_code == 200
+        assert "/inspector?" not in page.text
+
+
 def test_what_was_seen_of_a_card_is_in_the_lab_and_stays(merchant: Merchant) -> None:
     """L9: from the recording, over a reload; the inspector leads back, and a page to the next."""
     merchant.sign_in()

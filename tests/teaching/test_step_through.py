@@ -12,7 +12,7 @@ from app import create_app
 from demo.step_through import CODE_SECONDS, PARAMETERS
 from tests.support.browsing import Form, Page, forms, query_of
 from tests.support.merchant import Merchant
-from tests.support.stack import Stack, app_settings
+from tests.support.stack import Stack, app_settings, running_stack
 
 START = "/inspector/step-through"
 
@@ -248,6 +248,17 @@ def test_without_a_beginning_each_step_leads_to_it(merchant: Merchant, step: str
     assert page.headers["Location"] == START
     if step == "callback":
         assert merchant.get(f"{START}/{step}").headers["Location"] == START
+
+
+def test_it_works_without_the_inspector_too(redis_url: str) -> None:
+    """L22"""
+    with running_stack(redis_url, flow_inspector=False) as stack:
+        page = send(stack.person(), stack.person().get(START), "authorize")
+        assert page.status_code == 400  # another browser's form
+        merchant = stack.person()
+        assert verdict(send(merchant, accepted(merchant), "token", client_secret="real"))[0] == (
+            "Nobody objected"
+        )
 
 
 @pytest.mark.parametrize("path", [START, f"{START}/callback", f"{START}/token", f"{START}/api"])
