@@ -151,9 +151,13 @@ class Metrics:
             ["endpoint", "status"],
             registry=registry,
         )
-        self._request_seconds = self._times("http_request", "this app", "endpoint")
-        self._token_seconds = self._times("token_request", "OmniFund's token endpoint", "grant")
-        self._api_seconds = self._times("api_request", "OmniFund's API", "resource")
+        self._request_seconds = self._times("omnifund_http_request_seconds", "this app", "endpoint")
+        self._token_seconds = self._times(
+            "omnifund_token_request_seconds", "OmniFund's token endpoint", "grant"
+        )
+        self._api_seconds = self._times(
+            "omnifund_api_request_seconds", "OmniFund's API", "resource"
+        )
         self._redis_seconds = Histogram(
             "omnifund_redis_seconds",
             "How long a round trip to Redis took",
@@ -167,8 +171,7 @@ class Metrics:
             for outcome in _OUTCOMES.get(event, {""}):
                 self._events.labels(event.value, outcome)
 
-    def _times(self, what: str, who: str, label: str) -> Histogram:
-        name = f"omnifund_{what}_seconds"
+    def _times(self, name: str, who: str, label: str) -> Histogram:
         return Histogram(name, f"How long {who} took, by {label}", [label], registry=self.registry)
 
     def _tell_build(self) -> None:

@@ -86,6 +86,7 @@ def test_searching_customers(page: Page, stack: Stack) -> None:
     page.get_by_role("button", name="Allow").click()
     expect(page.get_by_role("row")).to_have_count(31)
     reference = page.get_by_role("row").nth(1).get_by_role("cell").nth(2).inner_text()
+    page.get_by_text("More filters").click()
     page.get_by_label("Reference").fill(reference.split("\n")[0])
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("row")).to_have_count(2)
