@@ -35,7 +35,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab with Local OmniFund."""
     app.register_blueprint(_blueprint)
     has_lab = settings.has_local_omnifund
-    app.jinja_env.globals.update(slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab)
+    app.jinja_env.globals.update(
+        slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab
+    )
     if settings.flow_inspector:
         inspector.init_app(app)
     if has_lab:

@@ -29,9 +29,9 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, recorder, rules
+from demo import cookies, hooks, progress, recorder, rules, storage
 from demo.conversation import Source
-from demo.failures import CARDS, GROUPS, Card, Way
+from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
 from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
@@ -57,6 +57,7 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(blueprint)
     app.extensions["navigation"].append(("lab.lab", "Lab"))
     app.context_processor(lambda: _explanation() or {"lab_card": None})
+    app.context_processor(lambda: _way_back() or {"lab_back": None})
     request_finished.connect(_follow, app)
 
 
@@ -77,20 +78,16 @@ def require_fault_switches() -> None:
 
 @blueprint.get("/lab")
 def lab() -> BaseResponse | str:
-    """Every failure as a card. ``ran`` and ``show``: which one has just run, and its recording."""
-    return _page(
-        "lab.html",
-        groups=GROUPS,
-        ran=request.args.get("ran", ""),
-        shown=request.args.get("show", ""),
-    )
+    """Every failure as a row of a checklist."""
+    return _page("lab.html", groups=GROUPS, cards=CARDS, first_five=FIRST_FIVE)
 
 
 @blueprint.get("/lab/<card_id>")
 def show(card_id: str) -> BaseResponse | str:
     """One card, with the test that proves it."""
     card = CARDS.get(card_id) or abort(404)
-    return _page("lab_card.html", card=card, source=proof_source(card.proof))
+    following = after(card, {*progress.load(), card.id})
+    return _page("lab_card.html", card=card, next_card=following, source=proof_source(card.proof))
 
 
 def _page(template: str, **values: object) -> BaseResponse | str:
@@ -103,9 +100,29 @@ def _page(template: str, **values: object) -> BaseResponse | str:
     return render_template(
         template,
         connected=auth.connection() is not None,
+        runs=progress.load(),
+        recorded={recording.id for recording in _recordings()},
+        cost=_cost,
         can_pause_store=settings().demo_control is not None,
         **values,
     )
+
+
+def _cost(card: Card) -> str:
+    """Return what running ``card`` costs, with this app's own timeouts."""
+    total = omnifund().http.total_timeout
+    return card.cost.format(
+        read_timeout=f"{settings().omnifund_read_timeout:g}", total_timeout=f"{total:g}"
+    )
+
+
+def _recordings() -> list[recorder.Recording]:
+    """Return what this visitor can still read in the inspector."""
+    if not settings().flow_inspector:
+        return []
+    connection, failed = auth.connection(), storage.failed_sign_in()
+    kept = storage.load(connection.id) if connection else []
+    return [*kept, *([failed] if failed else [])]
 
 
 @blueprint.get("/lab/five-tabs")
@@ -196,13 +213,31 @@ def _explanation() -> dict[str, object] | None:
     # A page of /login only leads on to OmniFund: the card's page is the one after the sign-in.
     if card is None or request.endpoint == "auth.login" or g.get("lab_explained"):
         return None
-    g.lab_explained = True
-    return {"lab_card": card, "lab_shown": recording_id or g.request_id}
+    g.lab_explained = g.lab_told = True
+    seen = {*progress.load(), card.id}
+    return {
+        "lab_card": card,
+        "lab_shown": recording_id or g.request_id,
+        "next_card": after(card, seen),
+    }
+
+
+@harmless
+def _way_back() -> dict[str, object] | None:
+    """Return the card that the recording in the inspector belongs to, and the next one."""
+    shown = request.args.get("show")
+    if request.endpoint != "inspector.inspector" or not shown:
+        return None
+    runs = progress.load()
+    run = next((run for run in runs.values() if run.recording == shown), None)
+    if run is None:
+        return None
+    return {"lab_back": CARDS[run.card], "next_card": after(CARDS[run.card], runs)}
 
 
 @harmless
 def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
-    """Forget a card that has been explained; otherwise remember its recording.
+    """Forget a card that has been explained; otherwise remember its recording. Mark it as seen.
 
     What a card leads to may be over before there is a page: the page that follows then belongs to
     another recording.
@@ -210,10 +245,23 @@ def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
     card, recording_id = _last_run()
     if card is None:
         return
+    if not recording_id and _has_happened(card):
+        run = progress.Run.of(card, recorder.current(), g.request_id, response.status_code)
+        progress.keep(response, run)
     if g.get("lab_explained"):
         cookies.delete(response, _COOKIE)
     elif not recording_id and hooks.is_kept():
         cookies.write(response, _COOKIE, f"{card.id}.{g.request_id}", max_age=STRIP_SECONDS)
+
+
+def _has_happened(card: Card) -> bool:
+    """Whether this request is the one that ``card`` led to, as far as this app can know."""
+    if card.way is Way.TABS:
+        return False  # Five requests, which its page adds up.
+    if card.way is Way.STORE:
+        return auth.store_failed()
+    # Without the inspector nothing is recorded: being told about the card has to do.
+    return hooks.is_kept() if settings().flow_inspector else bool(g.get("lab_told"))
 
 
 def _last_run() -> tuple[Card | None, str]:

@@ -125,13 +125,13 @@ def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.sign_in()
     look.at("/lab")
     look.at("/lab/deny")
-    look.press("Make it fail")  # the consent page, which says what is enabled
+    look.press("Deny access")  # the consent page, which says what is enabled
     look.press("Allow")
     look.open_everything()
     look.page.get_by_role("link", name="View the recording").first.click()
     look.open_everything()
     look.page.goto(f"{look.stack.url}/lab")
-    look.press("Make it fail: The API returns 403")
+    look.press("Forbid the request: The API returns 403")
     look.page.get_by_role("link", name="Back to the lab").click()
     look.here()
     look.at("/lab/five-tabs")
