@@ -7,10 +7,12 @@ the next page say what should have happened. Local OmniFund is reached over HTTP
 from __future__ import annotations
 
 import ast
+import math
 import os
 import secrets
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +23,7 @@ from flask import (
     abort,
     current_app,
     g,
+    make_response,
     redirect,
     render_template,
     request,
@@ -29,7 +32,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, progress, recorder, rules, storage
+from demo import cookies, hooks, progress, recorder, rules, storage, tracks
 from demo.conversation import Source
 from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
@@ -97,11 +100,13 @@ def _page(template: str, **values: object) -> BaseResponse | str:
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
     omnifund_url = urlsplit(settings().omnifund_base_url)
     security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    runs, recordings = progress.load(), _recordings()
     return render_template(
         template,
         connected=auth.connection() is not None,
-        runs=progress.load(),
-        recorded={recording.id for recording in _recordings()},
+        runs=runs,
+        recorded={recording.id for recording in recordings},
+        has_tracks=_has_tracks(runs, recordings),
         cost=_cost,
         can_pause_store=settings().demo_control is not None,
         **values,
@@ -116,6 +121,12 @@ def _cost(card: Card) -> str:
     )
 
 
+def _has_tracks(runs: Mapping[str, progress.Run], recordings: Sequence[recorder.Recording]) -> bool:
+    """Whether the latest race of five tabs can still be drawn."""
+    run = runs.get("five_tabs")
+    return run is not None and bool(tracks.of_race(recordings, run.at))
+
+
 def _recordings() -> list[recorder.Recording]:
     """Return what this visitor can still read in the inspector."""
     if not settings().flow_inspector:
@@ -127,9 +138,30 @@ def _recordings() -> list[recorder.Recording]:
 
 @blueprint.get("/lab/five-tabs")
 @auth.signed_in_only
-def five_tabs(_connection: auth.Connection) -> str:
-    """Five requests at the same time, counted by a script, or opened by hand in five tabs."""
-    return render_template("lab_tabs.html", card=CARDS["five_tabs"])
+def five_tabs(_connection: auth.Connection) -> BaseResponse:
+    """Five requests at the same time, sent by a script or opened by hand, and drawn afterwards.
+
+    ``since``: when their race began, in Unix seconds; without it there was none.
+    """
+    card = CARDS["five_tabs"]
+    since = request.args.get("since", 0.0, type=float)
+    since = since if 0 < since < math.inf else 0.0
+    found = tracks.of_race(_recordings(), since) if since else []
+    is_over = len(found) == len(tracks.TABS)
+    page = render_template(
+        "lab_tabs.html",
+        card=card,
+        tabs=tracks.TABS,
+        race=tracks.draw(found),
+        since=since,
+        is_waiting=bool(since) and not is_over,
+        connected=True,
+        can_pause_store=False,
+    )
+    response = make_response(page)
+    if is_over:
+        progress.keep(response, progress.Run.of_many(card, found))
+    return response
 
 
 @blueprint.post("/lab/<card_id>")
@@ -159,8 +191,11 @@ def _run(card: Card) -> BaseResponse:
         _pause_store()
         return redirect(url_for("pages.dashboard"), code=303)
     _arm(card, scope="bearer", access_token=connection.stored.token.access_token)
-    target = "lab.five_tabs" if card.way is Way.TABS else "pages.customers"
-    return redirect(url_for(target), code=303)
+    if card.way is Way.TABS:
+        _expire(connection.stored.token.access_token)
+        began = f"{omnifund().clock():.3f}"
+        return redirect(url_for("lab.five_tabs", since=began), code=303)
+    return redirect(url_for("pages.customers"), code=303)
 
 
 def _to(url: str, started: Redirect) -> BaseResponse:
@@ -184,6 +219,12 @@ def _arm(card: Card, *, access_token: str = "", **where: str) -> None:
         )
         if response.status not in (201, 204):
             raise OmniFundUnavailable("this OmniFund cannot enable that fault")
+
+
+def _expire(access_token: str) -> None:
+    """Have the fault take effect now: of five tabs some would be quicker than the first one's."""
+    headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
+    omnifund().http.send("GET", "/api/customers", headers=headers, max_bytes=_MAX_RESPONSE_BYTES)
 
 
 def _pause_store() -> None:

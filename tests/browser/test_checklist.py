@@ -38,7 +38,7 @@ def test_marks_and_evidence_come_and_stay(page: Page, stack: Stack) -> None:
         expect(page.locator("#api_403")).to_contain_text("Seen just now: API 403, page 403,")
         expect(page.locator("#api_403 svg")).to_be_visible()
         page.reload()
-    page.locator("#api_403").get_by_role("link", name="View the recording").click()
+    page.locator("#api_403").get_by_role("link", name="Recording").click()
     page.get_by_role("link", name="Back to The API returns 403").click()
     expect(page.locator("#api_403")).to_be_in_viewport()
     expect(page.locator("#api_403 h3")).to_be_in_viewport()
@@ -69,11 +69,13 @@ def test_a_row_is_low_before_and_after_it_has_run(
 
 def _measure(page: Page, stack: Stack) -> None:
     connect(page, stack)
+    expect(page.locator(".check")).to_have_count(len(CARDS))
     assert 40 < page.evaluate(HIGHEST) <= MAX_ROW
     for card in ("access_token_expired", "api_500"):
         page.goto(f"{stack.url}/lab")
         press(page, card)
     page.goto(f"{stack.url}/lab")
+    expect(page.locator(".check")).to_have_count(len(CARDS))
     expect(page.locator("#access_token_expired .evidence")).to_be_visible()
     expect(page.get_by_role("button", name="Stop Redis")).to_be_visible()
     assert 40 < page.evaluate(HIGHEST) <= MAX_ROW
@@ -82,6 +84,7 @@ def _measure(page: Page, stack: Stack) -> None:
 def test_the_groups_heading_stays_in_sight(page: Page, stack: Stack) -> None:
     """L10"""
     page.goto(f"{stack.url}/lab")
+    page.set_viewport_size({"width": 1280, "height": 500})
     heading = page.get_by_role("heading", name="Exchanging the code")
     expect(heading).not_to_be_in_viewport()
     page.locator("#token_redirect").scroll_into_view_if_needed()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from demo.failures import CARDS, Way
 from demo.lab import PAUSE
@@ -161,6 +161,44 @@ def test_five_tabs_cost_one_refresh(page: Page, stack: Stack) -> None:
     expect(page.get_by_text("5 of 5 requests returned your customers.")).to_contain_text(
         "Refresh requests sent to OmniFund: 1.", timeout=20_000
     )
+
+
+def test_the_five_tabs_are_drawn_and_can_be_run_again(page: Page, stack: Stack) -> None:
+    """L18"""
+    connect(page, stack)
+    press(page, "five_tabs")
+    for _ in range(2):
+        expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+        expect(page.locator(".tracks rect.refresh")).to_have_count(1)
+        verdict = page.locator("[data-verdict]")
+        expect(verdict).to_contain_text("Refresh requests sent to OmniFund: 1.")
+        stack.clock.advance(100)
+        page.get_by_role("button", name="Run again").click()
+        expect(page.locator(".tracks circle")).to_have_count(0)
+    # A picture that is opened again is the same one, and runs nothing.
+    expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+    links = page.locator("[data-outcome] a")
+    before = [link.get_attribute("href") for link in links.all()]
+    page.reload()
+    expect(page.locator(".tracks circle.good")).to_have_count(5)
+    assert [link.get_attribute("href") for link in links.all()] == before
+
+
+def test_the_five_tabs_without_scripts(browser: Browser, stack: Stack) -> None:
+    """L18: five links in five tabs, and a link to the picture."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    connect(page, stack)
+    press(page, "five_tabs")
+    for number in range(1, 6):
+        with context.expect_page() as opened:
+            page.get_by_role("link", name=f"Tab {number}: customers").click()
+        heading = opened.value.get_by_role("heading", level=1)
+        expect(heading).to_have_text("Customers", timeout=20_000)
+    page.get_by_role("link", name="draw what happened").click()
+    expect(page.locator(".tracks circle.good")).to_have_count(5)
+    expect(page.get_by_text("1 of 5 tabs refreshed")).to_be_visible()
+    context.close()
 
 
 def test_a_silent_redis_costs_a_moment(
