@@ -23,7 +23,7 @@ import msgspec
 import structlog
 from flask import g, has_request_context
 
-from demo import rules
+from demo import rules, wire
 from demo.masking import Masker, query_of
 from demo.rules import Outcome
 from omnifund.errors import OmniFundError
@@ -259,7 +259,13 @@ class RecordingHTTPClient(HTTPClient):
     def send(self, method: str, path: str, **request: Any) -> Response:
         """Send as ``HTTPClient`` does."""
         message = _sent(method, self.base_url + path, **request)
-        response = super().send(method, path, **request)
+        wire.sent(method, path, request.get("body"))
+        try:
+            response = super().send(method, path, **request)
+        except OmniFundError:
+            wire.gave_up()
+            raise
+        wire.received(response.status, response.body)
         _received(message, response)
         return response
 
