@@ -45,7 +45,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         lab.init_app(app)
     # The naive client's library is no part of what serves merchants (requirements-demo.txt).
     has_naive_client = has_lab and find_spec("requests") is not None
-    app.jinja_env.globals["has_naive_client"] = has_naive_client
+    app.jinja_env.globals.update(has_naive_client=has_naive_client, compared={})
     if has_naive_client:
         from demo import versus
 

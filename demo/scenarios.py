@@ -119,7 +119,9 @@ class Browser:
             return f"{status} to OmniFund", "to OmniFund"
         if self.leaves(response):
             return f"{status} to {urlsplit(location).netloc}", "to another site"
-        return f"{status} to {urlsplit(location).path}", "to a page of the client"
+        path = urlsplit(location).path
+        is_sign_in = path.endswith("/login")
+        return f"{status} to {path}", "to the sign-in" if is_sign_in else "to a page of the client"
 
     def leaves(self, response: TestResponse) -> bool:
         """Whether ``response`` sends the browser to another site."""

@@ -22,7 +22,7 @@ from requests import PreparedRequest, RequestException, Response
 
 from config import Settings
 from demo import naive_client, recorder, rules, scenarios, storage, wire
-from demo.conversation import Source
+from demo.conversation import MAX_LINES, Source
 from demo.recorder import Frame
 from demo.scenarios import OmniFundSide, Play, Verdict
 from demo.wire import Said
@@ -39,7 +39,10 @@ ROW: Final = 40
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A failure; ``naive`` and ``ours`` say which lines decide (``versus.toml``)."""
+    """A failure; ``naive`` and ``ours`` say which lines decide (``versus.toml``).
+
+    ``card``: the lab's card about the same failure, if there is one.
+    """
 
     id: str
     title: str
@@ -47,6 +50,7 @@ class Fault(msgspec.Struct, frozen=True):
     lesson: str
     naive: tuple[str, str]
     ours: tuple[str, str, str]
+    card: str = ""
     cost: str = ""
 
 
@@ -101,6 +105,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     naive.logger.disabled = True
     _tap(naive)
     app.extensions["naive_client"] = naive
+    app.jinja_env.globals["compared"] = {fault.card: fault.id for fault in FAULTS.values()}
     app.register_blueprint(blueprint)
 
 
@@ -224,7 +229,7 @@ def _side(name: str, verdict: Verdict, same: set[int], place: tuple[str, str, st
 
 
 def function_source(file: str, name: str, marked: str) -> Source:
-    """Return the function ``name`` of ``file``; the line that contains ``marked`` is its place."""
+    """Return what is around the line of the function ``name`` that contains ``marked``."""
     text = (recorder.ROOT / file).read_text("utf-8")
     found = (node for node in ast.walk(rules.parse(text)) if isinstance(node, ast.FunctionDef))
     function = next(node for node in found if node.name == name)
@@ -234,6 +239,8 @@ def function_source(file: str, name: str, marked: str) -> Source:
         numbers = [n for n in numbers if not docstring.lineno <= n <= (docstring.end_lineno or 0)]
     lines = text.splitlines()
     indent = len(lines[function.lineno - 1]) - len(lines[function.lineno - 1].lstrip())
-    shown = tuple((number, lines[number - 1][indent:]) for number in numbers)
-    place = next(number for number, line in shown if marked in line)
-    return Source(Frame(file, place, name), shown)
+    place = next(number for number in numbers if marked in lines[number - 1])
+    first = max(0, min(numbers.index(place) - MAX_LINES // 2, len(numbers) - MAX_LINES))
+    shown = numbers[first : first + MAX_LINES]
+    code = tuple((number, lines[number - 1][indent:]) for number in shown)
+    return Source(Frame(file, place, name), code)

@@ -201,6 +201,40 @@ def test_the_five_tabs_without_scripts(browser: Browser, stack: Stack) -> None:
     context.close()
 
 
+@pytest.mark.parametrize("has_scripts", [True, False], ids=["with scripts", "without scripts"])
+def test_both_clients_are_shown_side_by_side(
+    browser: Browser, stack: Stack, has_scripts: bool
+) -> None:
+    """L23: the arrows that differ are red on the left, and green on the right."""
+    context = browser.new_context(java_script_enabled=has_scripts)
+    page = context.new_page()
+    connect(page, stack)
+    page.get_by_role("link", name="Send a naive client").click()
+    page.get_by_role("button", name="Send both: A replayed callback").click()
+    left = page.get_by_role("region", name="A naive client")
+    right = page.get_by_role("region", name="This app")
+    expect(left).to_contain_text("goes wrong")
+    expect(right).to_contain_text("holds")
+    # The second exchange of the code: its request, the error, and the page.
+    expect(left.locator(".arrow.differs")).to_have_count(3)
+    expect(right.locator(".arrow.differs")).to_have_count(1)
+    for half, name in ((left, "--bad"), (right, "--good")):
+        color = page.evaluate(
+            "name => getComputedStyle(document.documentElement).getPropertyValue(name)", name
+        )
+        arrow = half.locator(".arrow.differs").first
+        assert _rgb(color) == arrow.evaluate("element => getComputedStyle(element).stroke")
+    expect(page.locator(".line.here")).to_have_count(2)
+    page.get_by_role("button", name="Next: An error in the callback").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("An error in the callback")
+    context.close()
+
+
+def _rgb(color: str) -> str:
+    red, green, blue = bytes.fromhex(color.strip().removeprefix("#"))
+    return f"rgb({red}, {green}, {blue})"
+
+
 def test_a_silent_redis_costs_a_moment(
     page: Page, stack: Stack, control: int, valkey: ValkeyServer
 ) -> None:

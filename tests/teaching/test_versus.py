@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from demo import versus, wire
+from demo.failures import CARDS
 from demo.recorder import ROOT
 from demo.scenarios import SCENARIOS
 from demo.versus import FAULTS
@@ -176,6 +177,15 @@ def test_every_failure_has_a_scenario_and_can_be_started(merchant: Merchant) -> 
     assert 'href="/lab/naive"' in merchant.get("/lab").text
     token = {"csrf_token": merchant.csrf_token()}
     assert merchant.post("/lab/naive/no-such-failure", token).status_code == 404
+
+
+def test_a_card_leads_to_the_comparison_of_the_same_failure(merchant: Merchant) -> None:
+    """L23"""
+    linked = {fault.card: fault.id for fault in FAULTS.values() if fault.card}
+    assert set(linked) < set(CARDS)
+    for card in CARDS:
+        found = re.findall(r'href="/lab/naive#(\w+)"', merchant.get(f"/lab/{card}").text)
+        assert found == ([linked[card]] if card in linked else [])
 
 
 # --- what it may not do --------------------------------------------------------------------------
