@@ -8,6 +8,7 @@ hooks, and the checks in the code itself (``rules``).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final
 
 from flask import Blueprint, Flask
@@ -45,3 +46,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     if has_lab:
         lab.init_app(app)
         step_through.init_app(app)
+    # The naive client's library is no part of what serves merchants (requirements-demo.txt).
+    has_naive_client = has_lab and find_spec("requests") is not None
+    app.jinja_env.globals.update(has_naive_client=has_naive_client, compared={})
+    if has_naive_client:
+        from demo import versus
+
+        versus.init_app(app, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Container
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,6 @@ class Card(msgspec.Struct, frozen=True):
     way: Way
     faults: tuple[str, ...] = ()
     cost: str = ""
-    is_for_the_first_five_minutes: bool = False
 
     @property
     def needs_session(self) -> bool:
@@ -61,8 +61,22 @@ class Group(msgspec.Struct, frozen=True):
         return all(card.needs_session for card in self.cards)
 
 
-GROUPS: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["groups"],
-    type=tuple[Group, ...],
+class _Texts(msgspec.Struct, frozen=True):
+    groups: tuple[Group, ...]
+    first_five: tuple[str, ...]
+
+
+_texts: Final = msgspec.convert(
+    tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")), type=_Texts
 )
+GROUPS: Final = _texts.groups
 CARDS: Final = {card.id: card for group in GROUPS for card in group.cards}
+FIRST_FIVE: Final = tuple(CARDS[card_id] for card_id in _texts.first_five)
+
+
+def after(card: Card, seen: Container[str]) -> Card:
+    """Return the next card that is not in ``seen``; when all are, the one that follows."""
+    cards = list(CARDS.values())
+    here = cards.index(card) + 1
+    others = [*cards[here:], *cards[: here - 1]]
+    return next((each for each in others if each.id not in seen), others[0])

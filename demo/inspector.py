@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, lesson, seen, storage
+from demo import hooks, lesson, storage
 from demo.conversation import SIGN_INS, as_json, lay_out, listed
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
@@ -47,7 +47,6 @@ def inspector() -> BaseResponse | str:
         chosen=lay_out(chosen) if chosen else None,
         is_sign_in=chosen and chosen.incoming.step == "callback" and not chosen.problem,
         age=omnifund().clock() - chosen.at if chosen else 0,
-        failure=seen.card_of(chosen.id) if chosen else None,
         browser=_browser_holds(),
         store=_store_holds(),
     )

@@ -7,10 +7,12 @@ the next page say what should have happened. Local OmniFund is reached over HTTP
 from __future__ import annotations
 
 import ast
+import math
 import os
 import secrets
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +23,7 @@ from flask import (
     abort,
     current_app,
     g,
+    make_response,
     redirect,
     render_template,
     request,
@@ -29,9 +32,9 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, inspector, recorder, rules, seen
+from demo import cookies, hooks, progress, recorder, rules, storage, tracks
 from demo.conversation import Source
-from demo.failures import CARDS, GROUPS, Card, Way
+from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
 from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
@@ -55,8 +58,9 @@ _MAX_RESPONSE_BYTES: Final = 16 * 1024
 def init_app(app: Flask) -> None:
     """Offer the lab."""
     app.register_blueprint(blueprint)
-    app.extensions["navigation"].append(("lab.lab", "Lab", ("lab",)))
+    app.extensions["navigation"].append(("lab.lab", "Lab", ("lab", "versus")))
     app.context_processor(lambda: _explanation() or {"lab_card": None})
+    app.context_processor(lambda: _way_back() or {"lab_back": None})
     request_finished.connect(_follow, app)
 
 
@@ -77,27 +81,16 @@ def require_fault_switches() -> None:
 
 @blueprint.get("/lab")
 def lab() -> BaseResponse | str:
-    """Every failure as a card, with what was seen of those that this visitor has run."""
-    recordings = inspector.visitors_recordings() if settings().flow_inspector else None
-    return _page(
-        "lab.html",
-        groups=GROUPS,
-        count=len(CARDS),
-        seen=seen.cards(),
-        evidence=seen.evidence(recordings or ()),
-    )
+    """Every failure as a row of a checklist."""
+    return _page("lab.html", groups=GROUPS, cards=CARDS, first_five=FIRST_FIVE)
 
 
 @blueprint.get("/lab/<card_id>")
 def show(card_id: str) -> BaseResponse | str:
     """One card, with the test that proves it."""
     card = CARDS.get(card_id) or abort(404)
-    return _page(
-        "lab_card.html",
-        card=card,
-        source=proof_source(card.proof),
-        following=seen.following(card),
-    )
+    following = after(card, {*progress.load(), card.id})
+    return _page("lab_card.html", card=card, next_card=following, source=proof_source(card.proof))
 
 
 def _page(template: str, **values: object) -> BaseResponse | str:
@@ -107,19 +100,68 @@ def _page(template: str, **values: object) -> BaseResponse | str:
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
     omnifund_url = urlsplit(settings().omnifund_base_url)
     security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    runs, recordings = progress.load(), _recordings()
     return render_template(
         template,
         connected=auth.connection() is not None,
+        runs=runs,
+        recorded={recording.id for recording in recordings},
+        has_tracks=_has_tracks(runs, recordings),
+        cost=_cost,
         can_pause_store=settings().demo_control is not None,
         **values,
     )
 
 
+def _cost(card: Card) -> str:
+    """Return what running ``card`` costs, with this app's own timeouts."""
+    total = omnifund().http.total_timeout
+    return card.cost.format(
+        read_timeout=f"{settings().omnifund_read_timeout:g}", total_timeout=f"{total:g}"
+    )
+
+
+def _has_tracks(runs: Mapping[str, progress.Run], recordings: Sequence[recorder.Recording]) -> bool:
+    """Whether the latest race of five tabs can still be drawn."""
+    run = runs.get("five_tabs")
+    return run is not None and bool(tracks.of_race(recordings, run.at))
+
+
+def _recordings() -> list[recorder.Recording]:
+    """Return what this visitor can still read in the inspector."""
+    if not settings().flow_inspector:
+        return []
+    connection, failed = auth.connection(), storage.failed_sign_in()
+    kept = storage.load(connection.id) if connection else []
+    return [*kept, *([failed] if failed else [])]
+
+
 @blueprint.get("/lab/five-tabs")
 @auth.signed_in_only
-def five_tabs(_connection: auth.Connection) -> str:
-    """Five requests at the same time, counted by a script, or opened by hand in five tabs."""
-    return render_template("lab_tabs.html", card=CARDS["five_tabs"])
+def five_tabs(_connection: auth.Connection) -> BaseResponse:
+    """Five requests at the same time, sent by a script or opened by hand, and drawn afterwards.
+
+    ``since``: when their race began, in Unix seconds; without it there was none.
+    """
+    card = CARDS["five_tabs"]
+    since = request.args.get("since", 0.0, type=float)
+    since = since if 0 < since < math.inf else 0.0
+    found = tracks.of_race(_recordings(), since) if since else []
+    is_over = len(found) == len(tracks.TABS)
+    page = render_template(
+        "lab_tabs.html",
+        card=card,
+        tabs=tracks.TABS,
+        race=tracks.draw(found),
+        since=since,
+        is_waiting=bool(since) and not is_over,
+        connected=True,
+        can_pause_store=False,
+    )
+    response = make_response(page)
+    if is_over:
+        progress.keep(response, progress.Run.of_many(card, found))
+    return response
 
 
 @blueprint.post("/lab/<card_id>")
@@ -149,8 +191,11 @@ def _run(card: Card) -> BaseResponse:
         _pause_store()
         return redirect(url_for("pages.dashboard"), code=303)
     _arm(card, scope="bearer", access_token=connection.stored.token.access_token)
-    target = "lab.five_tabs" if card.way is Way.TABS else "pages.customers"
-    return redirect(url_for(target), code=303)
+    if card.way is Way.TABS:
+        _expire(connection.stored.token.access_token)
+        began = f"{omnifund().clock():.3f}"
+        return redirect(url_for("lab.five_tabs", since=began), code=303)
+    return redirect(url_for("pages.customers"), code=303)
 
 
 def _to(url: str, started: Redirect) -> BaseResponse:
@@ -174,6 +219,12 @@ def _arm(card: Card, *, access_token: str = "", **where: str) -> None:
         )
         if response.status not in (201, 204):
             raise OmniFundUnavailable("this OmniFund cannot enable that fault")
+
+
+def _expire(access_token: str) -> None:
+    """Have the fault take effect now: of five tabs some would be quicker than the first one's."""
+    headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
+    omnifund().http.send("GET", "/api/customers", headers=headers, max_bytes=_MAX_RESPONSE_BYTES)
 
 
 def _pause_store() -> None:
@@ -203,17 +254,31 @@ def _explanation() -> dict[str, object] | None:
     # A page of /login only leads on to OmniFund: the card's page is the one after the sign-in.
     if card is None or request.endpoint == "auth.login" or g.get("lab_explained"):
         return None
-    g.lab_explained = True
+    g.lab_explained = g.lab_told = True
+    seen = {*progress.load(), card.id}
     return {
         "lab_card": card,
         "lab_shown": recording_id or g.request_id,
-        "lab_next": seen.following(card),
+        "next_card": after(card, seen),
     }
 
 
 @harmless
+def _way_back() -> dict[str, object] | None:
+    """Return the card that the recording in the inspector belongs to, and the next one."""
+    shown = request.args.get("show")
+    if request.endpoint != "inspector.inspector" or not shown:
+        return None
+    runs = progress.load()
+    run = next((run for run in runs.values() if run.recording == shown), None)
+    if run is None:
+        return None
+    return {"lab_back": CARDS[run.card], "next_card": after(CARDS[run.card], runs)}
+
+
+@harmless
 def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
-    """Forget a card that has been explained; otherwise remember its recording.
+    """Forget a card that has been explained; otherwise remember its recording. Mark it as seen.
 
     What a card leads to may be over before there is a page: the page that follows then belongs to
     another recording.
@@ -221,11 +286,23 @@ def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
     card, recording_id = _last_run()
     if card is None:
         return
+    if not recording_id and _has_happened(card):
+        run = progress.Run.of(card, recorder.current(), g.request_id, response.status_code)
+        progress.keep(response, run)
     if g.get("lab_explained"):
         cookies.delete(response, _COOKIE)
-        seen.add(response, card, recording_id or g.request_id)
     elif not recording_id and hooks.is_kept():
         cookies.write(response, _COOKIE, f"{card.id}.{g.request_id}", max_age=STRIP_SECONDS)
+
+
+def _has_happened(card: Card) -> bool:
+    """Whether this request is the one that ``card`` led to, as far as this app can know."""
+    if card.way is Way.TABS:
+        return False  # Five requests, which its page adds up.
+    if card.way is Way.STORE:
+        return auth.store_failed()
+    # Without the inspector nothing is recorded: being told about the card has to do.
+    return hooks.is_kept() if settings().flow_inspector else bool(g.get("lab_told"))
 
 
 def _last_run() -> tuple[Card | None, str]:

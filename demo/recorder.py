@@ -23,7 +23,7 @@ import msgspec
 import structlog
 from flask import g, has_request_context
 
-from demo import rules
+from demo import rules, wire
 from demo.masking import Masker, query_of
 from demo.rules import Outcome
 from omnifund.errors import OmniFundError
@@ -182,7 +182,7 @@ class Recorder:
 
     def add(self, step: str, method: str, url: str, frames: list[Frame], **request: Any) -> Message:
         """Note a request. ``url`` has no query: ``request`` has the ``fields`` and ``headers``."""
-        exchange = Exchange(step, method, url, frames, started=self._milliseconds())
+        exchange = Exchange(step, method, url, frames, started=self.elapsed())
         message = Message(exchange, **request)
         if len(self.messages) < MAX_EXCHANGES:
             self.messages.append(message)
@@ -193,7 +193,7 @@ class Recorder:
     ) -> None:
         """Note the response to ``message``."""
         message.response_headers, message.body = headers, body
-        message.exchange.status, message.exchange.ended = status, self._milliseconds()
+        message.exchange.status, message.exchange.ended = status, self.elapsed()
 
     def refreshed(self) -> None:
         """Note that the latest request was a refresh, and succeeded."""
@@ -237,7 +237,8 @@ class Recorder:
         # RFC 6749 §6: without a new refresh token the old one stays valid.
         return {name: (before, after.get(name) or before) for name, before in self._tokens.items()}
 
-    def _milliseconds(self) -> float:
+    def elapsed(self) -> float:
+        """Return the milliseconds since the recording began."""
         return round((time.perf_counter() - self._began) * 1000, 1)
 
 
@@ -258,7 +259,13 @@ class RecordingHTTPClient(HTTPClient):
     def send(self, method: str, path: str, **request: Any) -> Response:
         """Send as ``HTTPClient`` does."""
         message = _sent(method, self.base_url + path, **request)
-        response = super().send(method, path, **request)
+        wire.sent(method, path, request.get("body"))
+        try:
+            response = super().send(method, path, **request)
+        except OmniFundError:
+            wire.gave_up()
+            raise
+        wire.received(response.status, response.body)
         _received(message, response)
         return response
 

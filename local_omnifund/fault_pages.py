@@ -34,7 +34,8 @@ from local_omnifund.faults import (
     grant_scope,
     state_scope,
 )
-from local_omnifund.models import Client
+from local_omnifund.models import Client, Token
+from local_omnifund.oauth import OmniFundRequest
 from local_omnifund.redirect_uris import with_query
 from local_omnifund.token import authorization_of
 
@@ -102,6 +103,30 @@ def last_callback() -> BaseResponse:
         abort(404, "This browser hasn't been redirected to an application recently.")
     parameters = parse_qsl(remembered.get("parameters", ""), keep_blank_values=True)
     return redirect(with_query(redirect_uri, parameters))
+
+
+@blueprint.post("/faults/consent")
+def consent() -> tuple[Response, int]:
+    """Decide as the merchant of an access token, without a page: for programs that play a browser.
+
+    The parameters are those of an authorization request, and `decision`: `allow` or `deny`. Returns
+    the URL that the browser would be redirected to.
+    """
+    token = _bearer_token("A consent needs the merchant's access token.")
+    fields = {name: str(value) for name, value in _fields().items()}
+    oauth_request = OmniFundRequest("POST", fields)
+    client = services().clients.find_active(fields.get("client_id", ""))
+    if client is None or not client.check_redirect_uri(fields.get("redirect_uri", "")):
+        _reject("The client is unknown, or its redirect URI is not registered.")
+    oauth_request.scopes = scopes_of_request(fields.get("state"))
+    merchant = services().merchants.find(token.username)
+    is_allowed = fields.get("decision") == "allow"
+    if services().store.now() > token.expires_at or merchant is None:
+        _reject("The access token has expired.", 401)
+    decided = services().server.decide(oauth_request, merchant if is_allowed else None)
+    if "Location" not in decided.headers:
+        _reject("This is no valid authorization request.")
+    return jsonify(location=decided.headers["Location"]), 201
 
 
 # --- who may change faults ---------------------------------------------------------------------
@@ -193,15 +218,17 @@ def _scope(name: object, state: object) -> str:
     if name == "browser" and (browser := _browser()):
         return browser_scope(browser)
     if name == "bearer":
-        authorization = authorization_of(request)
-        bearer = authorization.token if authorization and authorization.type == "bearer" else None
-        token = services().store.find_access_token(bearer) if bearer else None
-        if token is None:
-            _reject("The scope bearer needs a known access token.", 401)
-        return grant_scope(token.grant)
+        return grant_scope(_bearer_token("The scope bearer needs a known access token.").grant)
     return _reject(
         "The scope must be all, browser (with its cookie), state (with state), or bearer."
     )
+
+
+def _bearer_token(problem: str) -> Token:
+    authorization = authorization_of(request)
+    bearer = authorization.token if authorization and authorization.type == "bearer" else None
+    token = services().store.find_access_token(bearer) if bearer else None
+    return token or _reject(problem, 401)
 
 
 def _reject(problem: str, status: int = 400) -> NoReturn:

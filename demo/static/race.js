@@ -1,4 +1,5 @@
-// Opens the five pages simultaneously and shows each result. Without scripts there are five links.
+// Opens the five pages simultaneously, shows each result, and then the picture that the server draws
+// of what it has recorded. Without scripts there are five links, and a link to the picture.
 
 const list = document.querySelector("[data-race]");
 const verdict = document.querySelector("[data-verdict]");
@@ -29,15 +30,28 @@ async function visit(item) {
   return response.ok;
 }
 
-const known = new Set((await recordings()).map((recording) => recording.id));
-const succeeded = await Promise.all([...list.children].map(visit));
-const refreshes = (await recordings())
-  .filter((recording) => !known.has(recording.id))
-  .flatMap((recording) => recording.exchanges)
-  .filter((exchange) => exchange.fields.grant_type === "refresh_token").length;
-
-const good = succeeded.filter(Boolean).length;
-verdict.textContent = `${good} of ${succeeded.length} requests returned your customers.`;
-if (list.dataset.recordings) {
-  verdict.textContent += ` Refresh requests sent to OmniFund: ${refreshes}.`;
+async function draw() {
+  const response = await fetch(location.href);
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const drawn = page.querySelector("[data-drawn]");
+  if (drawn) document.querySelector("[data-drawn]").replaceWith(drawn);
 }
+
+async function run() {
+  const known = new Set((await recordings()).map((recording) => recording.id));
+  const succeeded = await Promise.all([...list.children].map(visit));
+  const refreshes = (await recordings())
+    .filter((recording) => !known.has(recording.id))
+    .flatMap((recording) => recording.exchanges)
+    .filter((exchange) => exchange.fields.grant_type === "refresh_token").length;
+
+  const good = succeeded.filter(Boolean).length;
+  verdict.textContent = `${good} of ${succeeded.length} requests returned your customers.`;
+  if (list.dataset.recordings) {
+    verdict.textContent += ` Refresh requests sent to OmniFund: ${refreshes}.`;
+    await draw();
+  }
+}
+
+// A page that shows a race that is over does not run another one.
+if ("run" in list.dataset) await run();

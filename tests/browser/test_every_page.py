@@ -158,16 +158,29 @@ def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.sign_in()
     look.at("/lab")
     look.at("/lab/deny")
-    look.press("Deny: The merchant")  # the consent page, which says what is enabled
+    look.press("Deny access")  # the consent page, which says what is enabled
     look.press("Allow")
     look.open_everything()
     look.page.get_by_role("link", name="View the recording").first.click()
     look.open_everything()
     look.page.goto(f"{look.stack.url}/lab")
-    look.press("Return 403: The API returns 403")
+    look.press("Forbid the request: The API returns 403")
     look.page.get_by_role("link", name="Back to the lab").click()
     look.here()
     look.at("/lab/five-tabs")
+    look.stack.clock.advance(30)
+    look.page.get_by_role("button", name="Open five tabs").click()
+    expect(look.page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+    look.here()
+
+
+def test_the_naive_client_beside_this_app(look: Look) -> None:
+    """L23"""
+    look.at("/lab/naive")
+    look.sign_in()
+    look.at("/lab/naive")
+    look.press("Send both: A forged callback")
+    look.open_everything()
 
 
 @pytest.mark.parametrize("merchant", ["newcomer", "busy"])

@@ -93,7 +93,7 @@ def test_the_inspector(page: Page, stack: Stack) -> None:
 
 def test_the_lab(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/lab")
-    tab_to(page, "Deny: The merchant chooses Deny")
+    tab_to(page, "Deny access: The merchant chooses Deny")
     page.keyboard.press("Enter")
     log_in_at_omnifund(page)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from demo.failures import CARDS, Way
 from demo.lab import PAUSE
@@ -161,6 +161,78 @@ def test_five_tabs_cost_one_refresh(page: Page, stack: Stack) -> None:
     expect(page.get_by_text("5 of 5 requests returned your customers.")).to_contain_text(
         "Refresh requests sent to OmniFund: 1.", timeout=20_000
     )
+
+
+def test_the_five_tabs_are_drawn_and_can_be_run_again(page: Page, stack: Stack) -> None:
+    """L18"""
+    connect(page, stack)
+    press(page, "five_tabs")
+    for _ in range(2):
+        expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+        expect(page.locator(".tracks rect.refresh")).to_have_count(1)
+        verdict = page.locator("[data-verdict]")
+        expect(verdict).to_contain_text("Refresh requests sent to OmniFund: 1.")
+        stack.clock.advance(100)
+        page.get_by_role("button", name="Run again").click()
+        expect(page.locator(".tracks circle")).to_have_count(0)
+    # A picture that is opened again is the same one, and runs nothing.
+    expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+    links = page.locator("[data-outcome] a")
+    before = [link.get_attribute("href") for link in links.all()]
+    page.reload()
+    expect(page.locator(".tracks circle.good")).to_have_count(5)
+    assert [link.get_attribute("href") for link in links.all()] == before
+
+
+def test_the_five_tabs_without_scripts(browser: Browser, stack: Stack) -> None:
+    """L18: five links in five tabs, and a link to the picture."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    connect(page, stack)
+    press(page, "five_tabs")
+    for number in range(1, 6):
+        with context.expect_page() as opened:
+            page.get_by_role("link", name=f"Tab {number}: customers").click()
+        heading = opened.value.get_by_role("heading", level=1)
+        expect(heading).to_have_text("Customers", timeout=20_000)
+    page.get_by_role("link", name="draw what happened").click()
+    expect(page.locator(".tracks circle.good")).to_have_count(5)
+    expect(page.get_by_text("1 of 5 tabs refreshed")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("has_scripts", [True, False], ids=["with scripts", "without scripts"])
+def test_both_clients_are_shown_side_by_side(
+    browser: Browser, stack: Stack, has_scripts: bool
+) -> None:
+    """L23: the arrows that differ are red on the left, and green on the right."""
+    context = browser.new_context(java_script_enabled=has_scripts)
+    page = context.new_page()
+    connect(page, stack)
+    page.get_by_role("link", name="Send a naive client").click()
+    page.get_by_role("button", name="Send both: A replayed callback").click()
+    left = page.get_by_role("region", name="A naive client")
+    right = page.get_by_role("region", name="This app")
+    expect(left).to_contain_text("goes wrong")
+    expect(right).to_contain_text("holds")
+    # The second exchange of the code: its request, the error, and the page.
+    expect(left.locator(".arrow.differs")).to_have_count(3)
+    expect(right.locator(".arrow.differs")).to_have_count(1)
+    for half, name in ((left, "--bad"), (right, "--good")):
+        color = page.evaluate(
+            "name => getComputedStyle(document.documentElement).getPropertyValue(name)", name
+        )
+        arrow = half.locator(".arrow.differs").first
+        assert _rgb(color) == arrow.evaluate("element => getComputedStyle(element).stroke")
+    expect(page.locator(".line.here")).to_have_count(2)
+    page.get_by_role("button", name="Next: An error in the callback").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("An error in the callback")
+    context.close()
+
+
+def _rgb(color: str) -> str:
+    red, green, blue = bytes.fromhex(color.strip().removeprefix("#"))
+    return f"rgb({red}, {green}, {blue})"
 
 
 def test_a_silent_redis_costs_a_moment(

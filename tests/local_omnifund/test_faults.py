@@ -543,3 +543,61 @@ def test_the_time_out_is_silence_and_not_a_closed_connection(
         with pytest.raises(TimeoutError):
             connection.getresponse()
         connection.close()
+
+
+def consent(site: Site, access_token: str, **fields: str) -> requests.Response:
+    """Decide about an authorization request as a program that plays a browser."""
+    return requests.post(
+        f"{site.url}/faults/consent",
+        data=site.authorize_parameters() | {"decision": "allow"} | fields,
+        headers={"Authorization": f"Bearer {access_token}"},
+        timeout=TIMEOUT,
+    )
+
+
+@pytest.fixture
+def access_token(site: Site) -> str:
+    return str(site.password().json()["access_token"])
+
+
+def test_a_program_decides_for_the_merchant_of_its_token(site: Site, access_token: str) -> None:
+    """L23: with the faults of the request's state, as if the merchant had pressed the button."""
+    allowed = consent(site, access_token)
+    location = allowed.json()["location"]
+    assert (allowed.status_code, location.partition("?")[0]) == (201, site.redirect_uri)
+    assert query_of(location)["state"] == "xyz"
+    assert site.exchange(query_of(location)["code"]).status_code == 200
+    denied = query_of(consent(site, access_token, decision="deny").json()["location"])
+    assert (denied["error"], "code" in denied) == ("access_denied", False)
+    arm(site, "code_expired", scope="state", state="xyz")
+    code = query_of(consent(site, access_token).json()["location"])["code"]
+    assert site.exchange(code).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"client_id": "1_unknown"}, 400),
+        ({"client_id": ""}, 400),
+        ({"redirect_uri": "https://attacker.example/callback"}, 400),
+        ({"redirect_uri": ""}, 400),
+    ],
+)
+def test_no_program_gets_a_code_for_a_callback_that_is_not_registered(
+    site: Site, access_token: str, fields: dict[str, str], status: int
+) -> None:
+    """L23"""
+    assert consent(site, access_token, **fields).status_code == status
+
+
+def test_no_program_decides_without_a_token_that_is_valid(site: Site, access_token: str) -> None:
+    """L23"""
+    assert consent(site, "unknown").status_code == 401
+    site.clock.now += 3601
+    assert consent(site, access_token).status_code == 401
+
+
+def test_an_error_of_the_request_is_sent_to_the_callback(site: Site, access_token: str) -> None:
+    """L23"""
+    wrong = consent(site, access_token, response_type="token").json()["location"]
+    assert query_of(wrong)["error"] == "unsupported_response_type"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,27 +27,32 @@ if "without the folder" in sys.argv:
 
 from app import create_app
 
-client = create_app().test_client()
-for path in ("/", "/login", "/callback", "/inspector", "/lab", "/static/demo/inspector.css"):
+app = create_app()
+client = app.test_client()
+demo = ("/inspector", "/lab", "/lab/naive", "/static/demo/inspector.css")
+for path in ("/", "/login", "/callback", *demo):
     print(path, client.get(path, base_url="https://app.example.com").status_code)
 page = client.get("/", base_url="https://app.example.com").text
 print("mentions the demo:", "/inspector" in page or "/lab" in page)
 print("imported:", sorted(name for name in sys.modules if name.partition(".")[0] == "demo"))
+print("rules:", sorted(rule.rule for rule in app.url_map.iter_rules() if "/lab" in rule.rule))
+print("Authlib's Flask client:", "authlib.integrations.flask_client" in sys.modules)
 """
 
 
 def run(tmp_path: Path, redis_url: str, *arguments: str, **variables: str) -> dict[str, str]:
     """Return what the program prints, in a process and a folder of its own."""
-    environment = clean_environment(
-        OMNIFUND_ENVIRONMENT="sandbox",
-        OMNIFUND_CLIENT_ID="1_x",
-        OMNIFUND_CLIENT_SECRET="made-up-secret-made-up",
-        OMNIFUND_REDIRECT_URI="https://app.example.com/callback",
-        SECRET_KEY="k3y-of-a-test-" * 4,
-        LOG_LEVEL="CRITICAL",
-        REDIS_URL=redis_url,
+    given = {
+        "OMNIFUND_ENVIRONMENT": "sandbox",
+        "OMNIFUND_CLIENT_ID": "1_x",
+        "OMNIFUND_CLIENT_SECRET": "made-up-secret-made-up",
+        "OMNIFUND_REDIRECT_URI": "https://app.example.com/callback",
+        "SECRET_KEY": "k3y-of-a-test-" * 4,
+        "LOG_LEVEL": "CRITICAL",
+        "REDIS_URL": redis_url,
         **variables,
-    )
+    }
+    environment = clean_environment(**given)
     done = subprocess.run(
         [sys.executable, "-c", LISTS_PAGES, *arguments],
         cwd=tmp_path,
@@ -56,7 +62,7 @@ def run(tmp_path: Path, redis_url: str, *arguments: str, **variables: str) -> di
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+    return dict(re.split(r" (?=\S+$|\[)", line, maxsplit=1) for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("arguments", [(), ("without the folder",)])
@@ -69,9 +75,12 @@ def test_outside_local_nothing_of_the_demo_is_imported(
         "/callback": "400",
         "/inspector": "404",
         "/lab": "404",
+        "/lab/naive": "404",
         "/static/demo/inspector.css": "404",
         "mentions the demo:": "False",
         "imported:": "[]",
+        "rules:": "[]",
+        "Authlib's Flask client:": "False",
     }
 
 
