@@ -57,6 +57,14 @@ def test_a_font_is_kept_under_its_own_name_which_stylesheets_know(merchant: Merc
     assert (ROOT / "static" / name.replace(".woff2", ".LICENSE.txt")).is_file()
 
 
+@pytest.mark.parametrize(("kind", "kilobytes"), [("css", 60), ("js", 25)])
+def test_styles_and_scripts_of_both_apps_stay_small(kind: str, kilobytes: int) -> None:
+    folders = ("static", "demo/static", "local_omnifund/static")
+    files = [file for folder in folders for file in (ROOT / folder).glob(f"*.{kind}")]
+    assert len(files) >= 4
+    assert sum(file.stat().st_size for file in files) <= kilobytes * 1000
+
+
 def test_there_is_an_icon_where_browsers_look_for_one(merchant: Merchant) -> None:
     for origin in (merchant.at.url, merchant.at.omnifund_url):
         response = merchant.get(f"{origin}/favicon.ico")
