@@ -16,10 +16,12 @@ function inWords(seconds) {
 }
 
 // The access token's last minutes. At its end the page says so, as it would after a reload.
-for (const card of document.querySelectorAll("[data-expires]")) {
-  const [end, leeway] = [Number(card.dataset.expires), Number(card.dataset.leeway)];
+for (const card of document.querySelectorAll("[data-leeway]")) {
+  const leeway = Number(card.dataset.leeway);
   const countdown = card.querySelector("[data-countdown]");
   const bar = card.querySelector("[data-left]");
+  // Counted from the arrival of the page, because the visitor's clock may be wrong.
+  const end = Math.floor(Date.now() / 1000) + bar.value;
   const title = document.title;
   const show = () => {
     const left = Math.max(0, end - Math.floor(Date.now() / 1000));

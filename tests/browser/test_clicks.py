@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -76,7 +77,114 @@ def test_a_click_at_local_omnifund_is_seen_too(page: Page, stack: Stack) -> None
     assert page.evaluate(SEEN) == [["Allow"], ""]
     page.clock.run_for(2000)
     assert page.evaluate(SEEN) == [["Allow"], "Still waiting for the app…"]
+    # The other answer of the same form is no second answer.
+    page.evaluate(PRESS, "Deny")
     assert page.evaluate("left") == 1
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow'))")
+    assert page.evaluate(SEEN) == [[], ""]
+    page.evaluate(PRESS, "Deny")
+    assert page.evaluate("left") == 2
+
+
+def test_a_link_is_seen_too_and_another_may_be_chosen_instead(page: Page, stack: Stack) -> None:
+    """L6: a page of data waits for OmniFund as a form does; a jump within a page waits for none."""
+    page.clock.install()
+    page.goto(f"{stack.url}/lab")
+    page.evaluate(STAY)
+    page.evaluate("document.querySelector('a.skip').click()")
+    page.clock.run_for(200)
+    assert page.evaluate(SEEN) == [[], ""]
+    for name in ("Customers", "Transactions"):
+        page.get_by_role("navigation", name="Pages", exact=True).get_by_text(name).click()
+    page.clock.run_for(200)
+    busy, _ = page.evaluate(SEEN)
+    assert "Transactions" in busy
+    page.clock.run_for(2000)
+    assert page.evaluate(SEEN)[1] == "Still waiting for OmniFund…"
+    assert page.locator(".waiting").count() == 1
+    assert page.evaluate("left") == 3
+
+
+# In one go, because Playwright waits for the next page before it looks at anything.
+PRESS_AND_STOP = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const until = async (condition) => { while (!condition()) await frame(); };
+  const busy = () => document.querySelectorAll("[aria-busy=true], [data-busy]").length;
+  document.querySelector("form[action='/token/refresh'] button").click();
+  await until(() => document.documentElement.dataset.waiting === "");
+  const before = busy();
+  stop();
+  await until(() => document.documentElement.dataset.waiting === undefined);
+  return [before, busy()];
+}"""
+
+
+def test_the_browsers_stop_ends_the_waiting(page: Page, stack: Stack, valkey: ValkeyServer) -> None:
+    """L6: what was pressed can be pressed again."""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page).to_have_url(f"{stack.url}/dashboard")
+    valkey.pause()
+    try:
+        assert page.evaluate(PRESS_AND_STOP) == [2, 0]
+    finally:
+        valkey.resume()
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.get_by_role("status").first).to_contain_text("Tokens refreshed")
+
+
+def test_what_is_pressed_disabled_or_waited_for_is_told_apart(page: Page, stack: Stack) -> None:
+    """L16: in both applications."""
+    for url in (f"{stack.url}/login/password", f"{stack.omnifund_url}/login"):
+        page.goto(url)
+        button = page.locator("main form button").first
+        style = "(element, name) => getComputedStyle(element)[name]"
+        assert button.evaluate(style, "translate") == "none"
+        button.hover()
+        page.mouse.down()
+        assert button.evaluate(style, "translate") == "0px 1px"
+        page.mouse.move(0, 0)
+        page.mouse.up()
+        assert button.evaluate(style, "outlineStyle") == "none"
+        button.evaluate("element => { element.ariaBusy = 'true'; }")
+        assert button.evaluate(style, "outlineStyle") == "solid"
+        button.evaluate("element => { element.disabled = true; }")
+        assert button.evaluate(style, "opacity") == "0.6"
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_pages_follow_each_other_with_a_transition_where_motion_is_welcome(
+    browser: Browser, stack: Stack, motion: str
+) -> None:
+    """L16"""
+    wants_none = motion == "reduce"
+    context = browser.new_context(reduced_motion="reduce" if wants_none else "no-preference")
+    page = context.new_page()
+    page.add_init_script(
+        "addEventListener('pagereveal', event => { window.moved = event.viewTransition !== null; })"
+    )
+    page.goto(stack.url)
+    page.get_by_role("navigation").get_by_role("link", name="Lab", exact=True).click()
+    page.wait_for_url(f"{stack.url}/lab")
+    assert page.evaluate("moved") is not wants_none
+    context.close()
+
+
+def test_forced_colors_lose_nothing_that_a_background_says(browser: Browser, stack: Stack) -> None:
+    """L16: where one is, where it failed, and how much is left are lines then."""
+    context = browser.new_context(forced_colors="active")
+    page = context.new_page()
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    outline = "element => getComputedStyle(element).outlineStyle"
+    assert page.get_by_role("link", name="Dashboard").evaluate(outline) == "solid"
+    bar = page.get_by_role("progressbar")
+    assert bar.evaluate("element => getComputedStyle(element).borderTopStyle") == "solid"
+    page.goto(f"{stack.url}/no-such-page")
+    assert page.locator(".sides .here").evaluate(outline) == "solid"
+    page.goto(f"{stack.omnifund_url}/profile/api-access")
+    assert page.get_by_role("link", name="API Access", exact=True).evaluate(outline) == "solid"
+    context.close()
 
 
 def test_the_navigation_is_on_every_page_and_says_where_one_is(page: Page, stack: Stack) -> None:
@@ -100,6 +208,49 @@ def test_the_navigation_is_on_every_page_and_says_where_one_is(page: Page, stack
         page.goto(stack.url + path)
         assert bar.locator("[aria-current]").all_inner_texts() == [current], path
         assert bar.get_by_role("link").all_inner_texts() == names
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_navigation_stands_in_one_line_and_data_apart_from_learning(
+    page: Page, stack: Stack, width: int
+) -> None:
+    """L8"""
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.set_viewport_size({"width": width, "height": 800})
+    bar = page.get_by_role("navigation", name="Pages", exact=True)
+    tops = "links => [...new Set(links.map(link => link.getBoundingClientRect().top))]"
+    (top,) = bar.get_by_role("link").evaluate_all(tops)
+    out = page.get_by_role("button", name="Sign out", exact=True).bounding_box()
+    assert out is not None
+    # On a phone below the button, otherwise beside it.
+    assert (out["y"] + out["height"] <= top + 2) == (width == 390)
+    line = "items => items.map(item => getComputedStyle(item).borderInlineStartStyle)"
+    drawn = bar.get_by_role("listitem").evaluate_all(line)
+    assert drawn == ["none", "none", "none", "solid", "none"]
+
+
+@pytest.mark.parametrize(
+    ("path", "up"),
+    [("/lab/deny", "/lab"), ("/inspector/step-through", "/inspector")],
+)
+def test_a_page_below_another_leads_up(page: Page, stack: Stack, path: str, up: str) -> None:
+    """L8: above its heading."""
+    page.goto(f"{stack.url}/lab")
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    page.goto(stack.url + path)
+    page.locator(".heading a").first.click()
+    page.wait_for_url(re.compile(f"{up}(#.*)?$"))
+
+
+def test_a_client_at_local_omnifund_leads_up(page: Page, stack: Stack) -> None:
+    """L8"""
+    page.goto(f"{stack.omnifund_url}/profile/api-access")
+    log_in_at_omnifund(page)
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_role("navigation", name="Breadcrumb").get_by_role("link").click()
+    expect(page).to_have_url(f"{stack.omnifund_url}/profile/api-access")
 
 
 def test_an_error_stands_on_the_left_edge_with_details_beside_it(page: Page, stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from playwright.sync_api import Page, expect
@@ -37,11 +38,14 @@ def test_a_token_that_expires_while_the_page_is_open_is_told(page: Page, stack: 
     """L11: amber in the last minute; at the end badge, sentence, and title, announced."""
     open_dashboard(page, stack)
     page.clock.pause_at(datetime.fromtimestamp(stack.clock() + 60, UTC))
+    page.reload()
     bar = page.get_by_role("progressbar")
     live = page.locator("[aria-live=polite]")
     expect(live.get_by_text("Connected", exact=True)).to_be_visible()
-    expect(bar).to_have_attribute("value", "3540")
-    page.clock.run_for((3540 - 59) * 1000)
+    expect(bar).to_have_attribute("value", "3600")
+    page.clock.run_for((3600 - 61) * 1000)
+    expect(bar).to_have_class("fresh")
+    page.clock.run_for(2 * 1000)
     expect(live.get_by_text("Connected, expiring soon")).to_be_visible()
     expect(bar).to_have_class("expiring")
     expect(page.get_by_role("heading", name="expires in")).to_contain_text("00:59")
@@ -50,7 +54,29 @@ def test_a_token_that_expires_while_the_page_is_open_is_told(page: Page, stack: 
     expect(live.get_by_text("Connected, expiring soon")).to_be_hidden()
     expect(page.get_by_role("heading", name="The access token has expired")).to_be_visible()
     expect(page).to_have_title("Expired: Dashboard · OmniFund reference integration")
+    expect(page.get_by_text("The next page that you open refreshes it.")).to_be_visible()
     expect(bar).to_have_attribute("value", "0")
+
+
+def test_a_visitors_wrong_clock_does_not_end_the_token(page: Page, stack: Stack) -> None:
+    """L11: the countdown begins with what the server says is left."""
+    page.clock.install(time=datetime.fromtimestamp(stack.clock() + 7200, UTC))
+    start_sign_in(page, stack)
+    page.get_by_role("button", name="Allow").click()
+    expect(page.get_by_role("heading", name="expires in")).to_contain_text(re.compile("59:5.|:00:"))
+    expect(page).to_have_title("Dashboard · OmniFund reference integration")
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+
+
+def test_on_a_phone_the_button_stands_beside_the_countdown(page: Page, stack: Stack) -> None:
+    """L12"""
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_dashboard(page, stack)
+    left = page.locator("[data-countdown]").bounding_box()
+    button = page.get_by_role("button", name="Refresh now").bounding_box()
+    assert left is not None
+    assert button is not None
+    assert button["y"] < left["y"] + left["height"]
 
 
 def test_without_scripts_the_page_says_how_long_too(page: Page, stack: Stack) -> None:

@@ -116,6 +116,7 @@ def test_back_after_signing_in_and_after_signing_out_shows_no_error(
 
 @pytest.mark.expects_console_errors
 def test_the_password_grant(page: Page, stack: Stack) -> None:
+    """L20: after an error, the title and the field with the focus say it."""
     page.goto(f"{stack.url}/login/password")
     page.get_by_label("OmniFund username").fill(USERNAME)
     page.get_by_label("OmniFund password").fill("not the password")
@@ -123,6 +124,11 @@ def test_the_password_grant(page: Page, stack: Stack) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Incorrect username or password")
     expect(page.get_by_label("OmniFund username")).to_have_value(USERNAME)
     expect(page.get_by_label("OmniFund password")).to_have_value("")
+    expect(page.get_by_label("OmniFund password")).to_be_focused()
+    expect(page.get_by_label("OmniFund password")).to_have_accessible_description(
+        "Incorrect username or password."
+    )
+    expect(page).to_have_title(re.compile("^Error: Sign in with your password"))
     page.get_by_label("OmniFund password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page).to_have_url(f"{stack.url}/dashboard")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -179,6 +180,22 @@ def test_a_provider_that_is_too_slow_is_504_and_the_code_is_not_sent_again(redis
         assert len(running.provider.received(TOKEN)) == 1
         metrics = merchant.get("/metrics").text
         assert 'event="token:request:ambiguous"' in metrics
+
+
+@pytest.mark.parametrize("is_signed_in", [True, False])
+def test_a_timeout_asks_only_those_who_are_signed_out_to_sign_in(
+    redis_url: str, *, is_signed_in: bool
+) -> None:
+    """L17: for a merchant with a session, the dashboard is the first way on."""
+    with rig(redis_url, omnifund_read_timeout=0.3) as running:
+        merchant = running.merchant() if is_signed_in else Merchant(running)
+        callback = merchant.authorize()
+        running.provider.next_token_answer(kit.slow(kit.json_answer({}), 30))
+        page = merchant.get(callback)
+        assert page.status_code == 504
+        ways_on = re.findall(r'<a class="button[^>]*>([^<]*)', page.text)
+        expected = ["Go to the dashboard", "Sign in again"] if is_signed_in else ["Sign in again"]
+        assert ways_on == expected
 
 
 @pytest.mark.parametrize("parameter", ["state", "code", "error", "iss"])

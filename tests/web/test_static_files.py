@@ -57,6 +57,21 @@ def test_a_font_is_kept_under_its_own_name_which_stylesheets_know(merchant: Merc
     assert (ROOT / "static" / name.replace(".woff2", ".LICENSE.txt")).is_file()
 
 
+@pytest.mark.parametrize(
+    ("folders", "kind", "kilobytes"),
+    [
+        (("static", "demo/static"), "css", 60),
+        (("static", "demo/static"), "js", 20),
+        (("local_omnifund/static",), "css", 15),
+        (("local_omnifund/static",), "js", 5),
+    ],
+)
+def test_styles_and_scripts_stay_small(folders: tuple[str, ...], kind: str, kilobytes: int) -> None:
+    files = [file for folder in folders for file in (ROOT / folder).glob(f"*.{kind}")]
+    assert files
+    assert sum(file.stat().st_size for file in files) <= kilobytes * 1000
+
+
 def test_there_is_an_icon_where_browsers_look_for_one(merchant: Merchant) -> None:
     for origin in (merchant.at.url, merchant.at.omnifund_url):
         response = merchant.get(f"{origin}/favicon.ico")
