@@ -21,7 +21,7 @@ from flask import Blueprint, Flask, abort, current_app, got_request_exception, r
 from requests import PreparedRequest, RequestException, Response
 
 from config import Settings
-from demo import naive_client, recorder, rules, scenarios, storage, wire
+from demo import lab, naive_client, recorder, rules, scenarios, storage, wire
 from demo.conversation import MAX_LINES, Source
 from demo.recorder import Frame
 from demo.scenarios import OmniFundSide, Play, Verdict
@@ -32,6 +32,7 @@ from web import auth, sessions
 from web.current import omnifund, settings
 
 blueprint = Blueprint("versus", __name__)
+blueprint.before_request(lab.require_fault_switches)
 
 NAIVE_FILE: Final = "demo/naive_client.py"
 LANES: Final = {"browser": 46, "client": 190, "omnifund": 334}

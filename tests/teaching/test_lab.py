@@ -155,7 +155,8 @@ def test_local_omnifund_clears_the_faults_of_one_scope(
 
 def test_an_omnifund_without_switches_has_no_lab(redis_url: str) -> None:
     with rig(redis_url) as app:
-        assert app.merchant().get("/lab").status_code == 404
+        for path in ("/lab", "/lab/deny", "/lab/naive"):
+            assert app.merchant().get(path).status_code == 404
 
 
 def test_the_explanation_appears_once_and_only_for_known_cards(merchant: Merchant) -> None:
