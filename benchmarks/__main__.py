@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import costs, crowds, flat, kinds, report
-from benchmarks.peers import THREADS, Provider, provider
+from benchmarks.peers import (
+    PEERS,
+    PYTHON_PEERS,
+    THREADS,
+    Provider,
+    install_python,
+    provider,
+)
 
-PEERS: Final = ("app", "granian", "textbook", "floor", "passport")
 _INNER: Final = Path(__file__).with_name("test_inner.py")
 
 
@@ -48,13 +54,19 @@ def _standard(running: Provider, options: argparse.Namespace) -> Result:
     if options.quick or options.smallest:
         effort = costs.QUICK if options.quick else costs.SMALLEST
     names = list(options.peers)
+    others = [""]
+    if options.python:
+        _say(f"an environment of {options.python} ...")
+        version = install_python(options.python)
+        names += [f"{name} {version}" for name in names if name in PYTHON_PEERS]
+        others.append(f" {version}")
     _say(f"{effort.rounds} rounds with {', '.join(names)} ...")
     measured = costs.measure_costs(running, names, effort)
-    refreshing = [name for name in names if name in ("app", "textbook")]
+    refreshing = [name for name in options.peers if name in crowds.REFRESHING]
     rounds = 1 if options.quick or options.smallest else 3
     _say("tokens that expire ...")
     failed = crowds.failures_at_expiry(running, refreshing, rounds)
-    found = report.answers(measured, failed, rounds * crowds.AT_EXPIRY)
+    found = report.answers(measured, failed, rounds * crowds.AT_EXPIRY, others)
     tables = (
         report.cost_table(measured),
         report.server_table(measured),
@@ -86,7 +98,7 @@ def _crowd(running: Provider, options: argparse.Namespace) -> Result:
 
 def _flat(running: Provider, options: argparse.Namespace) -> Result:
     _say(f"{flat.MANY:,} sessions go into Redis ...")
-    found = report.flat_answers(*flat.page_costs(running, 3 if options.quick else 9))
+    found = report.flat_answers(flat.page_costs(running, 3 if options.quick else 9))
     return report.answer_table(found), {"answers": report.answers_as_json(found)}
 
 
@@ -109,10 +121,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     section.add_argument(
         "--crowd", action="store_true", help="500 sign-ins at once at a slow provider"
     )
-    section.add_argument("--flat", action="store_true", help="a page with 200,000 sessions")
+    section.add_argument("--flat", action="store_true", help="a page with 1,000,000 sessions")
     section.add_argument("--kinds", action="store_true", help="gunicorn's kinds of workers")
     section.add_argument("--inner", action="store_true", help="the hot inner functions")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="only these")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        metavar="INTERPRETER",
+        help="measure the Python peers with this interpreter too",
+    )
     parser.add_argument("--json", type=Path, help="a file for all of it, every round in it")
     return parser.parse_args(arguments)
 

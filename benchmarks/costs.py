@@ -23,7 +23,8 @@ _DOES: Final[Mapping[str, tuple[str, ...]]] = {
     "granian": (SIGN_IN, PAGE, API_PAGE, LANDING),
     "textbook": (SIGN_IN, PAGE, API_PAGE, LANDING),
     "floor": (PAGE, SAME_PAGE),
-    "passport": (SIGN_IN, PAGE),
+    "passport": (SIGN_IN, PAGE, API_PAGE, LANDING),
+    "passport-safe": (SIGN_IN, PAGE, API_PAGE, LANDING),
 }
 _PATHS: Final = {PAGE: "/dashboard", SAME_PAGE: "/same-page", API_PAGE: "/customers"}
 _OPERATIONS: Final = (SIGN_IN, PAGE, SAME_PAGE, API_PAGE, LANDING)
@@ -44,9 +45,9 @@ class Effort:
     warm_up: int
     starts: int
 
-    def count(self, peer_name: str, operation: str) -> int:
-        """Return how often a peer does an operation in one round."""
-        if peer_name == "textbook" and operation in (SIGN_IN, API_PAGE):
+    def count(self, kind: str, operation: str) -> int:
+        """Return how often such a peer does an operation in one round."""
+        if kind == "textbook" and operation in (SIGN_IN, API_PAGE):
             return self.heavy
         return self.sign_ins if operation == SIGN_IN else self.pages
 
@@ -104,14 +105,14 @@ def measure_costs(provider: Provider, names: Iterable[str], effort: Effort) -> C
             warm_up(each, effort.warm_up)
         for _ in range(effort.rounds):
             for operation in _OPERATIONS:
-                for each in (each for each in peers if operation in _DOES[each.name]):
-                    count = effort.count(each.name, operation)
+                for each in (each for each in peers if operation in _DOES[each.kind]):
+                    count = effort.count(each.kind, operation)
                     cost = measure_one(each, operation, count)
                     result.by_round.setdefault((each.name, operation), []).append(cost)
         for each in peers:
             result.resident_bytes[each.name] = resident_bytes(each.pids)
             # Every sign-in of the rounds is a session, and each page's round has one of its own.
-            if sessions := _sessions(each.name, effort):
+            if sessions := _sessions(each.kind, effort):
                 result.session_bytes[each.name] = each.store.stored_bytes() / sessions
     for name in names:
         for _ in range(effort.starts - 1):
@@ -120,18 +121,18 @@ def measure_costs(provider: Provider, names: Iterable[str], effort: Effort) -> C
     return result
 
 
-def _sessions(name: str, effort: Effort) -> int:
-    if SIGN_IN not in _DOES[name]:
+def _sessions(kind: str, effort: Effort) -> int:
+    if SIGN_IN not in _DOES[kind]:
         return 0
-    pages = sum(operation in _PATHS for operation in _DOES[name])
-    return effort.rounds * (effort.count(name, SIGN_IN) + pages)
+    pages = sum(operation in _PATHS for operation in _DOES[kind])
+    return effort.rounds * (effort.count(kind, SIGN_IN) + pages)
 
 
 def warm_up(each: Peer, times: int) -> None:
     """Make every connection, compile every template, fill every cache; then forget the sessions."""
     # V8 goes on compiling for hundreds of requests; it is measured at its best.
-    times = times * 25 if each.name == "passport" else times
-    for operation in _DOES[each.name]:
+    times = times * 25 if each.kind.startswith("passport") else times
+    for operation in _DOES[each.kind]:
         with _ready(each, operation) as act:
             for _ in range(times):
                 act()
@@ -155,7 +156,7 @@ def _ready(each: Peer, operation: str) -> Iterator[Callable[[], object]]:
         elif operation == LANDING:
             yield lambda: each.browser(server, plain).page("/")
         else:
-            if SIGN_IN in _DOES[each.name]:
+            if SIGN_IN in _DOES[each.kind]:
                 browser.sign_in()
             yield _opening(browser, _PATHS[operation])
 

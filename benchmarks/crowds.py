@@ -13,6 +13,7 @@ from typing import Final
 from benchmarks.browser import Door, WrongAnswer
 from benchmarks.peers import Peer, Provider, peer
 
+REFRESHING: Final = ("app", "granian", "textbook", "passport", "passport-safe")
 AT_EXPIRY: Final = 50
 MERCHANTS: Final = 500
 LATENCY: Final = 0.3

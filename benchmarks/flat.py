@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.browser import Door
@@ -11,24 +12,35 @@ from benchmarks.peers import Peer, Provider, peer
 from omnifund.encryption import fingerprint
 
 FEW: Final = 100
-MANY: Final = 200_000
+MANY: Final = 1_000_000
 
 _PAGES: Final = 300
 _AT_ONCE: Final = 2000
 
 
-def page_costs(provider: Provider, rounds: int) -> tuple[list[float], list[float]]:
-    """Return CPU milliseconds of a page, round by round: with ``FEW`` and with ``MANY`` sessions.
+@dataclass(frozen=True)
+class Flatness:
+    """CPU milliseconds of a page, round by round, with ``FEW`` and with ``MANY`` sessions.
 
-    Two servers of the app, each with a Redis of its own, take turns.
+    ``memory``: Redis's bytes with ``MANY``, as it counts them itself (``used_memory``).
     """
+
+    few: list[float]
+    many: list[float]
+    memory: int
+
+
+def page_costs(provider: Provider, rounds: int) -> Flatness:
+    """Measure two servers of the app, each with a Redis of its own, in turns."""
     with peer("app", provider) as small, peer("app", provider) as large:
         _fill(small, FEW)
         _fill(large, MANY)
         for each in (small, large):
             _pages(each)
         turns = [(_pages(small), _pages(large)) for _ in range(rounds)]
-    return [few for few, _ in turns], [many for _, many in turns]
+        with large.valkey.client() as client:
+            memory: Any = client.info("memory")
+    return Flatness([few for few, _ in turns], [many for _, many in turns], memory["used_memory"])
 
 
 def _fill(each: Peer, sessions: int) -> None:

@@ -24,10 +24,13 @@ from tests.support.programs import node
 from tests.support.servers import REPOSITORY, Granian, Gunicorn
 from tests.support.valkey import ValkeyServer
 
+PEERS: Final = ("app", "granian", "textbook", "floor", "passport", "passport-safe")
+PYTHON_PEERS: Final = PEERS[:4]
 HOST: Final = "app.example.test"
 THREADS: Final = 32
 """Of each worker, as ``gunicorn.conf.py`` has it."""
-_PASSPORT: Final = Path(__file__).parent / "node_passport" / "server.js"
+_NODE: Final = Path(__file__).parent / "node_passport"
+_SCRIPTS: Final = {"passport": _NODE / "server.js", "passport-safe": _NODE / "safe.js"}
 
 
 class _Server(Protocol):
@@ -95,6 +98,11 @@ class Peer:
     server: _Server
 
     @property
+    def kind(self) -> str:
+        """What it is, whichever interpreter runs it: the first word of its name."""
+        return self.name.partition(" ")[0]
+
+    @property
     def pids(self) -> list[int]:
         """The processes that serve: gunicorn's workers, or the one process itself."""
         if self.server.process is None:
@@ -111,9 +119,10 @@ class Peer:
 
 
 class Node:
-    """The Passport peer, as a process."""
+    """A Passport peer, as a process."""
 
-    def __init__(self, environment: dict[str, str], port: int) -> None:
+    def __init__(self, script: Path, environment: dict[str, str], port: int) -> None:
+        self._script = script
         self._environment = {
             "PATH": os.environ["PATH"],
             "NODE_ENV": "production",
@@ -125,8 +134,9 @@ class Node:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            node(_PASSPORT),
+            node(self._script),
             env=self._environment,
+            stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
         wait_until(lambda: answers(self._port), seconds=20, what="Node")
@@ -142,10 +152,12 @@ class Node:
 def peer(
     name: str, provider: Provider, *, workers: int = 1, arguments: tuple[str, ...] = ()
 ) -> Iterator[Peer]:
-    """Run ``app``, ``textbook``, ``floor`` or ``passport`` with an empty Redis.
+    """Run one of ``PEERS`` with an empty Redis.
 
-    ``granian`` is the app under granian. ``arguments``: more of gunicorn's.
+    ``name`` may end in the version of another interpreter: ``app 3.13``, for which
+    ``install_python`` has made an environment. ``arguments``: more of gunicorn's.
     """
+    kind, _, version = name.partition(" ")
     port = free_port()
     with ValkeyServer() as valkey:
         environment = {
@@ -157,28 +169,54 @@ def peer(
         }
         server: _Server
         host = f"localhost:{port}"
-        if name == "passport":
+        if kind in _SCRIPTS:
             environment["NODE_EXTRA_CA_CERTS"] = str(provider.authority)
-            server = Node(environment, port)
+            server = Node(_SCRIPTS[kind], environment, port)
         else:
-            target = f"benchmarks.{name}:create_app()"
+            target = f"benchmarks.{kind}:create_app()"
             environment["REQUESTS_CA_BUNDLE"] = str(provider.bundle)
-            if name in ("app", "granian"):
+            if kind in ("app", "granian"):
                 target, host = "app:create_app()", HOST
                 environment |= _production(provider)
-            server = (Granian if name == "granian" else Gunicorn)(
+            server = (Granian if kind == "granian" else Gunicorn)(
                 target,
                 environment,
                 workers=workers,
                 threads=THREADS,
                 port=port,
                 arguments=arguments,
+                python=_environment(version) if version else Path(sys.executable),
             )
         started = time.perf_counter()
         with server:
             started_in = time.perf_counter() - started
             store = RedisMeter(valkey.client())
             yield Peer(name, port, host, valkey, store, provider, started_in, server)
+
+
+def install_python(interpreter: Path) -> str:
+    """Make an environment of ``interpreter`` for the Python peers; return its version, ``3.13``.
+
+    Raises ``subprocess.CalledProcessError`` if it is not an interpreter that the app can run on.
+    """
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = subprocess.run(
+        [interpreter, "-c", asked], check=True, text=True, stdout=subprocess.PIPE
+    ).stdout.strip()
+    subprocess.run(
+        [
+            *("sh", REPOSITORY / "tools" / "make_venv.sh", _environment(version).parents[1]),
+            Path(__file__).with_name("requirements.txt"),
+        ],
+        env=os.environ | {"PYTHON": str(interpreter)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return version
+
+
+def _environment(version: str) -> Path:
+    return REPOSITORY / ".venv" / f"bench-{version}" / "bin" / "python"
 
 
 def _production(provider: Provider) -> dict[str, str]:

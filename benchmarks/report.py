@@ -7,13 +7,14 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from benchmarks import crowds, flat
 from benchmarks.costs import API_PAGE, LANDING, PAGE, SAME_PAGE, SIGN_IN, Costs
 from benchmarks.crowds import Crowd
+from benchmarks.flat import Flatness
 from benchmarks.kinds import Found
-from benchmarks.peers import THREADS
+from benchmarks.peers import PYTHON_PEERS, THREADS
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,39 @@ class Answer:
         return "met" if round(self.value, 2) <= self.limit else "not met"
 
 
-def answers(costs: Costs, failed: dict[str, int], tried: int) -> list[Answer]:
-    """Answer the questions of the standard part. ``tried``: how many requests at expiry."""
+# The app's CPU by a peer's. ``granian`` is the app too.
+_RATIOS: Final = (
+    ("granian", SIGN_IN, "textbook", SIGN_IN, 0.08),
+    ("granian", SIGN_IN, "passport", SIGN_IN, 0.9),
+    ("granian", SIGN_IN, "passport-safe", SIGN_IN, 0.7),
+    ("granian", PAGE, "floor", PAGE, 1.2),
+    ("granian", PAGE, "floor", SAME_PAGE, None),
+    ("granian", PAGE, "passport-safe", PAGE, 1.0),
+    ("granian", API_PAGE, "textbook", API_PAGE, 0.04),
+    ("granian", API_PAGE, "passport", API_PAGE, 0.7),
+    ("app", SIGN_IN, "textbook", SIGN_IN, 0.12),
+    ("app", PAGE, "floor", PAGE, 1.5),
+    ("app", PAGE, "floor", SAME_PAGE, None),
+)
 
-    def ratio(operation: str, other: str, limit: float | None, theirs: str = "") -> Answer:
-        question = f"CPU, {operation}: app / {other}" + (f", {theirs}" if theirs else "")
-        found = costs.ratios(operation, "app", other, theirs)
+
+def answers(
+    costs: Costs, failed: dict[str, int], tried: int, versions: Sequence[str] = ("",)
+) -> list[Answer]:
+    """Answer the questions of the standard part.
+
+    ``tried``: how many requests at expiry. ``versions``: what the names of the Python peers end in,
+    for each interpreter.
+    """
+
+    def ratio(
+        version: str, name: str, operation: str, other: str, theirs: str, limit: float | None
+    ) -> Answer:
+        against = f"{other}{version}" if other in PYTHON_PEERS else other
+        question = f"CPU, {operation}: {name}{version} / {against}"
+        if theirs != operation:
+            question += f", {theirs}"
+        found = costs.ratios(operation, f"{name}{version}", against, theirs)
         if not found:
             return Answer(question, None, limit, "not measured")
         return Answer(question, median(found), limit, f"{min(found):.2f} to {max(found):.2f}")
@@ -53,20 +81,21 @@ def answers(costs: Costs, failed: dict[str, int], tried: int) -> list[Answer]:
 
     at_once = f"Failed of {tried} requests, {crowds.AT_EXPIRY} at once at a token's expiry"
     return [
-        ratio(SIGN_IN, "textbook", 0.10),
-        ratio(SIGN_IN, "passport", 1.0),
-        ratio(PAGE, "floor", 1.1),
-        ratio(PAGE, "floor", None, SAME_PAGE),
-        ratio(API_PAGE, "textbook", 0.05),
+        *(ratio(version, *each) for version in versions for each in _RATIOS),
         count("round_trips", SIGN_IN, 3),
         count("round_trips", PAGE, 1),
-        count("round_trips", API_PAGE, 2),
+        count("round_trips", API_PAGE, 1),
         count("round_trips", LANDING, 0),
         count("handshakes", SIGN_IN, 0),
         count("handshakes", API_PAGE, 0),
         Answer("Bytes of Redis for a session, all keys", costs.session_bytes.get("app"), 800),
         *(
-            Answer(f"{at_once}: {name}", each, 0 if name == "app" else None)
+            Answer(f"Seconds to the first answer: {name}", median(starts), 0.4)
+            for name, starts in costs.starts.items()
+            if name.startswith(("app", "granian"))
+        ),
+        *(
+            Answer(f"{at_once}: {name}", each, 0 if name in ("app", "granian") else None)
             for name, each in failed.items()
         ),
     ]
@@ -167,12 +196,13 @@ def kind_table(found: dict[str, Found]) -> str:
     return table(heads, rows)
 
 
-def flat_answers(few: list[float], many: list[float]) -> list[Answer]:
+def flat_answers(found: Flatness) -> list[Answer]:
     """Answer whether the number of sessions matters."""
-    ratios = [after / before for before, after in zip(few, many, strict=True)]
+    ratios = [after / before for before, after in zip(found.few, found.many, strict=True)]
     return [
-        Answer(f"CPU ms, signed-in page, {flat.FEW:,} sessions", median(few)),
-        Answer(f"CPU ms, signed-in page, {flat.MANY:,} sessions", median(many)),
+        Answer(f"CPU ms, signed-in page, {flat.FEW:,} sessions", median(found.few)),
+        Answer(f"CPU ms, signed-in page, {flat.MANY:,} sessions", median(found.many)),
+        Answer(f"Redis's memory with {flat.MANY:,} sessions, MB", found.memory / 1e6),
         Answer(
             f"CPU, signed-in page: {flat.MANY:,} sessions / {flat.FEW:,}",
             median(ratios),

@@ -57,5 +57,20 @@ app.get("/dashboard", (request, response) => {
     `<!doctype html><title>Dashboard</title><p>You are signed in for ${request.user.expiresIn} s.`,
   );
 });
+app.get("/customers", async (request, response) => {
+  if (!request.isAuthenticated()) return response.redirect("/login");
+  const answer = await fetch(`${OMNIFUND_BASE_URL}/api/customers`, {
+    headers: { Authorization: `Bearer ${request.user.accessToken}` },
+  });
+  if (!answer.ok) throw new Error(`OmniFund answered with ${answer.status}.`);
+  const { "hydra:member": customers } = await answer.json();
+  const rows = customers.map((each) => row(COLUMNS.map((name) => each[name])));
+  response.send(`<!doctype html><title>Customers</title><table>${rows.join("")}</table>`);
+});
+
+const COLUMNS = ["firstName", "lastName", "company", "customerRef", "email", "phone", "city"];
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+const escape = (text) => String(text ?? "").replace(/[&<>"]/g, (sign) => ENTITIES[sign]);
+const row = (cells) => `<tr>${cells.map((cell) => `<td>${escape(cell)}`).join("")}`;
 
 app.listen(PORT, "127.0.0.1");

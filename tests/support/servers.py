@@ -78,17 +78,19 @@ class Gunicorn:
         port: int | None = None,
         arguments: tuple[str, ...] = (),
         stdout: int | None = None,
+        python: Path = Path(sys.executable),
     ) -> None:
         """``app``: for example ``app:create_app()``. ``environment``: all the variables it gets.
 
-        ``stdout``: an open file that takes the place of the log.
+        ``stdout``: an open file that takes the place of the log. ``python``: the interpreter.
         """
         self._stdout = stdout
         self.port = port or free_port()
+        self._workers = workers
         self._folder = tempfile.TemporaryDirectory(prefix="gunicorn-")
         self._log = Path(self._folder.name) / "log"
         self._command = [
-            str(Path(sys.executable).with_name("gunicorn")),
+            str(python.with_name("gunicorn")),
             *("--config", str(REPOSITORY / "gunicorn.conf.py")),
             *("--bind", f"127.0.0.1:{self.port}"),
             *("--workers", str(workers), "--threads", str(threads)),
@@ -115,7 +117,7 @@ class Gunicorn:
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
-        """Start, and wait until it answers ``/healthz``."""
+        """Start, and wait until it answers ``/healthz`` and every worker runs."""
         with self._log.open("ab") as log:
             # In a folder of its own, so that a developer's .env is not read.
             self.process = subprocess.Popen(
@@ -127,6 +129,7 @@ class Gunicorn:
                 preexec_fn=die_with_parent,
             )
         wait_until(self._answers, seconds=20, what=f"gunicorn:\n{self.log}")
+        wait_until(lambda: len(self.worker_pids()) >= self._workers, what="every worker")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -173,14 +176,15 @@ class Granian(Gunicorn):
         workers: int = 2,
         port: int | None = None,
         stdout: int | None = None,
+        python: Path = Path(sys.executable),
         **_gunicorns_own: Any,
     ) -> None:
         """``app``: the app itself. Threads are as many as ``gunicorn.conf.py`` says."""
-        super().__init__(app, environment, port=port, stdout=stdout)
+        super().__init__(app, environment, workers=workers, port=port, stdout=stdout)
         here = {"WEB_CONCURRENCY": str(workers), "TMPDIR": self._folder.name}
         self._environment = here | self._environment
         wrapper = str(REPOSITORY / "granian_server.py")
-        self._command = [sys.executable, wrapper, f"127.0.0.1:{self.port}"]
+        self._command = [str(python), wrapper, f"127.0.0.1:{self.port}"]
 
     def __exit__(self, *_error: object) -> None:
         # Stopping in order would wait for connections that a test has left open.
