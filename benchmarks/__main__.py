@@ -77,7 +77,7 @@ def _standard(running: Provider, options: argparse.Namespace) -> Result:
 
 
 def _crowd(running: Provider, options: argparse.Namespace) -> Result:
-    names = [name for name in options.peers if name in ("app", "textbook")]
+    names = [name for name in options.peers if name in ("app", "granian", "textbook")]
     rounds = 1 if options.quick else 3
     _say(
         f"{rounds} times {crowds.MERCHANTS} merchants at once, {crowds.WORKERS} workers of "

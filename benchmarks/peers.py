@@ -206,7 +206,7 @@ def install_python(interpreter: Path) -> str:
     subprocess.run(
         [
             *("sh", REPOSITORY / "tools" / "make_venv.sh", _environment(version).parents[1]),
-            Path(__file__).with_name("requirements.txt"),
+            REPOSITORY / "requirements-bench.txt",
         ],
         env=os.environ | {"PYTHON": str(interpreter)},
         check=True,

@@ -315,7 +315,7 @@ def a_secret_key() -> None:
 
 def options_of_the_bench() -> None:
     listed = run(sys.executable, "-m", "benchmarks", "--help")
-    assert {"--quick", "--inner", "--flat", "--crowd", "--kinds"} <= set(
+    assert {"--quick", "--inner", "--flat", "--crowd", "--kinds", "--python"} <= set(
         re.findall(r"--\w+", listed)
     )
 
@@ -357,6 +357,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make bench ARGS=--flat": options_of_the_bench,
     "make bench ARGS=--crowd": options_of_the_bench,
     "make bench ARGS=--kinds": options_of_the_bench,
+    'make bench ARGS="--python /path/to/python3.13"': options_of_the_bench,
     '.venv/bin/gunicorn "app:create_app()"': Elsewhere(CONVENTIONS, '"app:create_app()"'),
     '.venv/bin/gunicorn "local_omnifund:create_app()"': Elsewhere(
         CONVENTIONS, '"local_omnifund:create_app()"'
