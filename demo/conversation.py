@@ -50,7 +50,10 @@ STEPS: Final = msgspec.convert(
 
 
 class Arrow(NamedTuple):
-    """A request or a response in the picture; a click on it leads to ``anchor``."""
+    """A request or a response in the picture; a click on it leads to ``anchor``.
+
+    ``stay``: how long the browser was at OmniFund, on the message that ended it.
+    """
 
     number: int
     anchor: str
@@ -58,6 +61,7 @@ class Arrow(NamedTuple):
     receiver: str
     label: str
     time: str
+    stay: str
     is_response: bool
     is_missing: bool
 
@@ -175,8 +179,11 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
         ends = (step.sender, step.receiver)
         sender, receiver = reversed(ends) if is_response else ends
         at = exchange.ended if is_response else exchange.started
+        stay = ""
         # Retold, not measured; only the end of the visit to OmniFund was seen.
-        if exchange.step == "login" or (exchange.step == "authorize" and not is_response):
+        if exchange.step in ("login", "authorize"):
+            if exchange.step == "authorize" and is_response and at is not None:
+                stay = _elapsed(at - exchange.started)
             at = None
         yield Arrow(
             number=number,
@@ -185,6 +192,7 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
             receiver=receiver,
             label=_label(exchange, is_response=is_response),
             time="" if at is None else _elapsed(at - began),
+            stay=stay,
             is_response=is_response,
             is_missing=is_response and exchange.status is None,
         )

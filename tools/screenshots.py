@@ -23,6 +23,7 @@ README_PICTURES: Final = (
     "dashboard-desktop-light",
     "inspector-desktop-light",
     "lab-desktop-light",
+    "comparison-desktop-light",
 )
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "screenshots"
 DESKTOP: Final = (1280, 860)
@@ -124,6 +125,10 @@ def _journey(
     shoot("inspector")
     page.goto(f"{url}/lab")
     shoot("lab")
+    page.goto(f"{url}/lab/naive")
+    page.locator("#five_tabs button").click()
+    page.wait_for_selector(".verdict")
+    shoot("comparison")
 
 
 if __name__ == "__main__":

@@ -374,11 +374,12 @@ def test_without_a_choice_the_latest_sign_in_is_shown(merchant: Merchant) -> Non
 
 
 def test_only_what_was_measured_has_a_time(merchant: Merchant) -> None:
-    """The start of a sign-in and the way to OmniFund are retold."""
+    """The start of a sign-in and the way to OmniFund are retold; the stay there is a bracket."""
     merchant.sign_in()
     _, _, picture = merchant.get("/inspector").text.partition('<figure class="sequence">')
     assert picture.count('class="count"') == 8
-    assert picture.count('class="time"') == 5
+    assert picture.count('class="time"') == 4
+    assert picture.count('class="time stay"') == picture.count('class="stay"') == 1
 
 
 def test_the_same_secret_has_the_same_color_wherever_it_appears(merchant: Merchant) -> None:
