@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Flask, g, jsonify, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import hooks, lesson, storage
+from demo import hooks, lesson, sample, storage
 from demo.conversation import SIGN_INS, as_json, lay_out, listed
 from demo.recorder import Recording
 from omnifund.encryption import fingerprint
@@ -15,17 +15,27 @@ from omnifund.token_store import RedisTokenStore
 from web import auth, sessions
 from web.current import omnifund, settings, store
 
+_SECTION: Final = ("inspector", "step_through")
+"""The blueprints that belong to the inspector."""
+
 blueprint = Blueprint("inspector", __name__)
 
 
 def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
-    entry = ("inspector.inspector", "Inspector", ("inspector", "step_through"))
-    app.extensions["navigation"].append(entry)
+    app.extensions["navigation"].append(("inspector.inspector", "Inspector", _SECTION))
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
+    app.context_processor(lambda: {} if auth.is_signed_in() else _for_strangers(app))
     hooks.init_app(app)
     lesson.init_app(app)
+
+
+def _for_strangers(app: Flask) -> dict[str, Any]:
+    """Return the navigation of those who have nothing to inspect yet."""
+    own, example = "inspector.inspector", ("inspector.example", "Inspector", _SECTION)
+    listed = app.extensions["navigation"]
+    return {"navigation": [example if each[0] == own else each for each in listed]}
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -41,14 +51,24 @@ def inspector() -> BaseResponse | str:
     # Without a choice, what there is to learn from: the latest sign-in.
     sign_ins = [each for each in recordings if each.incoming.step in SIGN_INS]
     chosen = chosen or next(iter([*sign_ins, *recordings]), None)
+    return _page(chosen, recordings, browser=_browser_holds(), store=_store_holds())
+
+
+@blueprint.get("/inspector/example")
+def example() -> str:
+    """A recorded sign-in, for those who have none of their own yet."""
+    return _page(sample.load(), [], is_example=True)
+
+
+def _page(chosen: Recording | None, recordings: list[Recording], **values: object) -> str:
+    now = omnifund().clock()
     return render_template(
         "inspector.html",
-        groups=listed(recordings, omnifund().clock()),
+        groups=listed(recordings, now),
         chosen=lay_out(chosen) if chosen else None,
         is_sign_in=chosen and chosen.incoming.step == "callback" and not chosen.problem,
-        age=omnifund().clock() - chosen.at if chosen else 0,
-        browser=_browser_holds(),
-        store=_store_holds(),
+        age=now - chosen.at if chosen else 0,
+        **{"is_example": False, **values},
     )
 
 

@@ -1,8 +1,9 @@
 """``make screenshots`` and ``make portal-tour``: pictures of the running demo, by a real browser.
 
 Start ``make demo`` first; ``APP_PORT`` and ``LOCAL_OMNIFUND_PORT`` say where, as they do there.
-``--readme`` takes those of README and docs/how-it-works.md, ``--portal`` those of
-docs/portal-tour.md; with a folder as argument, every page at both widths and in both color schemes.
+``--readme`` takes those of README and docs/how-it-works.md, and records the inspector's example;
+``--portal`` takes those of docs/portal-tour.md; with a folder as argument, every page at both
+widths and in both color schemes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from demo import sample
 from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from tests.support.browser import ARGUMENTS, find_chromium
 
@@ -47,6 +49,8 @@ def main() -> int:
             (FOLDER, README_PICTURES) if sys.argv[1] == "--readme" else (Path(sys.argv[1]), None)
         )
         folder.mkdir(parents=True, exist_ok=True)
+        if wanted is not None:
+            _record_example(_page(browser, DESKTOP, "light"), url)
         for size, kind in ((DESKTOP, "desktop"), (PHONE, "phone")):
             for scheme in ("light", "dark"):
                 page = _page(browser, size, scheme)
@@ -65,6 +69,17 @@ def _page(browser: Browser, size: tuple[int, int], scheme: str) -> Page:
         reduced_motion="reduce",
         timezone_id="America/Denver",
     )
+
+
+def _record_example(page: Page, url: str) -> None:
+    """Sign in, and keep the recording for visitors of the inspector who have none."""
+    page.goto(f"{url}/login")
+    page.get_by_label("Username").fill("merchant")
+    page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Allow").click()
+    (kept,) = page.request.get(f"{url}/inspector/recordings.json").json()["recordings"]
+    sample.PATH.write_bytes(sample.dump(**kept))
 
 
 def _portal_tour(page: Page, url: str) -> None:

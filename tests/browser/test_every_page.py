@@ -86,6 +86,8 @@ def test_before_signing_in(look: Look) -> None:
     look.page.get_by_label("OmniFund username").fill("somebody")
     look.page.get_by_label("OmniFund password").fill("wrong")
     look.press("Sign in")
+    look.at("/inspector/example")
+    look.open_everything()
 
 
 def test_while_signed_in(look: Look, stack: Stack) -> None:
