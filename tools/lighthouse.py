@@ -1,4 +1,4 @@
-"""``make lighthouse``: Google's Lighthouse on the front page and the dashboard of the running demo.
+"""``make lighthouse``: Google's Lighthouse on the pages of the running demo.
 
 Start ``make demo`` first; ``APP_PORT`` says where, as it does there. Node.js comes with the
 development requirements, and the packages are pinned in ``tools/node_lighthouse``. Lighthouse
@@ -28,6 +28,9 @@ RULES: Final = ("accessibility", "best-practices", "seo")
 """What depends on the pages alone; performance depends on the machine too."""
 LEAST_PERFORMANCE: Final = 95
 
+PAGES: Final = ("/", "/inspector/example")
+PAGES_OF_A_MERCHANT: Final = ("/dashboard", "/customers", "/inspector", "/lab", "/lab/naive")
+
 _AUDIT: Final = Path(__file__).resolve().parent / "node_lighthouse" / "audit.js"
 _SECONDS: Final = 300
 
@@ -51,18 +54,23 @@ class Result(NamedTuple):
 def main() -> int:
     """Print a table of scores; return the exit status."""
     url = f"http://localhost:{os.environ.get('APP_PORT') or 8000}"
-    wanted = [("/", ""), ("/dashboard", _signed_in(url))]
-    pages = [Page(url + path, cookie, preset) for path, cookie in wanted for preset in PRESETS]
+    pages = every_page(url, _signed_in(url))
     results = audit(pages, ("performance", *RULES))
     heads = ("page", "as", "performance", *RULES)
-    print("  ".join(f"{head:<14}" for head in heads).rstrip())
+    print("  ".join(f"{head:<18}" for head in heads).rstrip())
     for page, result in zip(pages, results, strict=True):
         scores = [str(result.scores[head]) for head in heads[2:]]
         cells = (page.url.removeprefix(url), page.preset, *scores)
-        print("  ".join(f"{cell:<14}" for cell in cells).rstrip())
+        print("  ".join(f"{cell:<18}" for cell in cells).rstrip())
         for name in result.wanting:
             print(f"  wanting: {name}")
     return 0 if all(map(_is_good, results)) else 1
+
+
+def every_page(url: str, cookie: str) -> list[Page]:
+    """Return the pages of the app at ``url``; ``cookie`` is a merchant's."""
+    wanted = [*((path, "") for path in PAGES), *((path, cookie) for path in PAGES_OF_A_MERCHANT)]
+    return [Page(url + path, sent, preset) for path, sent in wanted for preset in PRESETS]
 
 
 def audit(pages: list[Page], categories: tuple[str, ...]) -> list[Result]:
