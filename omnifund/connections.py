@@ -14,13 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.errors import (
-    ConnectionEnded,
-    ConnectionNotFound,
-    ConnectionUnreadable,
-    ReauthorizationRequired,
-)
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.token import Token
 from omnifund.token_store import MAX_LOCK_SECONDS, NEVER, LockState, Swap, TokenStore
@@ -67,7 +62,7 @@ class RefreshLock:
     owner: bytes
     acquired: bool
     failure: Failure | None
-    stored: StoredToken | ReauthorizationRequired
+    stored: StoredToken | errors.ReauthorizationRequired
 
 
 class Resealed(NamedTuple):
@@ -104,7 +99,7 @@ class Connections:
         ``ConnectionEnded``.
         """
         if record is None:
-            raise ConnectionNotFound("there is no such connection")
+            raise errors.ConnectionNotFound("there is no such connection")
         try:
             packed = self.cipher.open(record, secret=connection_id, name=_name(connection_id))
             try:
@@ -114,8 +109,8 @@ class Connections:
         except (Unreadable, ValueError):  # msgspec.DecodeError, or UnicodeDecodeError
             handle = fingerprint(connection_id)
             self.on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
-            raise ConnectionUnreadable("the connection cannot be decrypted") from None
-        raise ConnectionEnded(ended.reason, ended_at=ended.ended_at)
+            raise errors.ConnectionUnreadable("the connection cannot be decrypted") from None
+        raise errors.ConnectionEnded(ended.reason, ended_at=ended.ended_at)
 
     def save(
         self,
@@ -159,10 +154,10 @@ class Connections:
         if state.holder is not None and state.holder.startswith(self._failure_prefix()):
             reason = state.holder.removeprefix(self._failure_prefix()).decode("utf-8", "replace")
             failure = Failure(reason, max(1, math.ceil(state.seconds)))
-        stored: StoredToken | ReauthorizationRequired
+        stored: StoredToken | errors.ReauthorizationRequired
         try:
             stored = self.open(connection_id, state.record)
-        except ReauthorizationRequired as error:
+        except errors.ReauthorizationRequired as error:
             stored = error
         return RefreshLock(owner, state.holder == owner, failure, stored)
 
@@ -201,7 +196,7 @@ class Connections:
         )
 
     def end(
-        self, connection_id: str, old: StoredToken, lock: RefreshLock, ended: ConnectionEnded
+        self, connection_id: str, old: StoredToken, lock: RefreshLock, ended: errors.ConnectionEnded
     ) -> bool:
         """Remember why ``old`` ended, or delete it; return ``False`` when it is no longer there."""
         if not self.lasting:
