@@ -77,8 +77,7 @@ class HTTPClient:
         self.clock_ahead: float | None = None
         """Seconds by which this clock is ahead of OmniFund's, by its latest ``Date`` header."""
         self._clock = clock
-        parts = {"scheme": url.scheme, "host": url.hostname, "port": url.port}
-        self._origin: dict[str, Any] = parts
+        self._origin: Any = {"scheme": url.scheme, "host": url.hostname, "port": url.port}
         self._prefix = url.path.rstrip("/")
         self._headers = {
             "Host": url.netloc,

@@ -49,8 +49,7 @@ class TokenRefresher:
     """Returns access tokens by connection ID; refreshes them when they are due.
 
     ``leeway``: seconds before expiry from which a token is refreshed. ``request_timeout``: the
-    longest that a token request can take, in seconds. ``clock`` returns Unix seconds;
-    ``monotonic`` and ``sleep`` only pace waiting.
+    longest that a token request can take, in seconds. ``clock`` returns Unix seconds.
     """
 
     oauth: OAuthClient
@@ -59,8 +58,6 @@ class TokenRefresher:
     leeway: float
     request_timeout: float
     clock: Callable[[], float]
-    sleep: Callable[[float], None] = time.sleep
-    monotonic: Callable[[], float] = time.monotonic
     on_event: OnEvent = ignore
 
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
@@ -139,7 +136,7 @@ class TokenRefresher:
             if works:
                 return stale
             raise _expired(stale, "the access token has expired, and there is no refresh token")
-        deadline = self.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         # The lock outlives the slowest refresh and its storing, so no second request acquires it
         # while the first is still at work; the rest is for a server that is slow itself.
         seconds = self.request_timeout + SAVE_SECONDS + 5
@@ -158,9 +155,9 @@ class TokenRefresher:
                 raise _as_seen(_recent_failure(lock.failure), stale, works=works)
             if not wait:
                 return stale
-            if self.monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 raise errors.RefreshInProgress("another request is still refreshing this token")
-            self.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _refresh_under_lock(
         self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
@@ -185,18 +182,18 @@ class TokenRefresher:
     ) -> StoredToken:
         # Encrypted once: the store recognizes by the version that a first, unanswered try worked.
         fresh = self.tokens.prepare(connection_id, token)
-        deadline = self.monotonic() + SAVE_SECONDS
+        deadline = time.monotonic() + SAVE_SECONDS
         while True:
             try:
                 saved = self.tokens.replace(connection_id, stale, fresh, lock)
                 break
             except errors.StoreUnavailable:
-                if self.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     # This request can still be served. The next one needs a new sign-in, because
                     # OmniFund has dropped the old refresh token and the new one was not stored.
                     self._note(Event.REFRESH_UNSAVED, connection_id)
                     return fresh
-                self.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
         if saved:
             self._note(Event.REFRESH_SUCCEEDED, connection_id)
             return fresh
