@@ -86,8 +86,7 @@ class TokenRefresher:
         ``valid_token`` raises.
         """
         fresh = self._refresh(connection_id, stored)
-        if fresh.token.refresh_token is None and fresh.token.generation == stored.token.generation:
-            raise errors.RefreshRejected("OmniFund does not refresh this connection")
+        _raise_if_kept(fresh, stored)
         return fresh
 
     def replace_rejected(self, connection_id: str, stored: StoredToken) -> StoredToken:
@@ -112,6 +111,7 @@ class TokenRefresher:
                 if fresh.version == stored.version:
                     continue  # or is at work on it.
                 failures = 0
+                _raise_if_kept(fresh, stored)
             except errors.ConnectionNotFound:
                 self.tokens.delete(connection_id)  # from the list
                 continue
@@ -226,6 +226,12 @@ class TokenRefresher:
 
 def _expired(stale: StoredToken, reason: str) -> errors.ConnectionEnded:
     return errors.ConnectionEnded(reason, ended_at=stale.token.expires_at)
+
+
+def _raise_if_kept(fresh: StoredToken, stale: StoredToken) -> None:
+    """Raise ``RefreshRejected`` if ``fresh`` is what is left of ``stale``: its access token."""
+    if fresh.token.refresh_token is None and fresh.token.generation == stale.token.generation:
+        raise errors.RefreshRejected("OmniFund does not refresh this connection")
 
 
 def _as_seen(

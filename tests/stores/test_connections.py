@@ -351,6 +351,18 @@ class TestKeepingAlive:
         product.clock.advance(13 * DAY)
         assert list(product.omnifund.keep_alive()) == [("user 2", None)]
 
+    def test_one_that_is_refused_while_its_access_token_works_is_told_too(
+        self, product: Product
+    ) -> None:
+        """M3, K24"""
+        product.connect("user 1")
+        product.provider.revoke_refresh_tokens()
+        product.clock.advance(60)
+        (told,) = product.omnifund.keep_alive(seconds=60)
+        assert isinstance(told.error, RefreshRejected)
+        product.customers("user 1")
+        assert list(product.omnifund.keep_alive(seconds=60)) == []
+
     def test_one_that_was_disconnected_meanwhile_is_dropped(self, product: Product) -> None:
         for owner in ("user 1", "user 2"):
             product.connect(owner)
