@@ -98,18 +98,15 @@ class SQLTokenStore:
         connection_id: str,
         record: bytes,
         *,
-        refreshed_at: int | None = None,
+        refreshed_at: int | None,
         seconds: int | None,
-        completes: Mapping[str, bytes] = {},
-        swap: Swap | None = None,
-        also: Sequence[Any] = (),
+        completes: Mapping[str, bytes],
+        swap: Swap | None,
+        also: Sequence[Any],
     ) -> bytes | None:
         def work(db: sa.Connection) -> bytes | None:
-            values = {
-                "record": record,
-                "refreshed_at": refreshed_at,
-                "expires_at": None if seconds is None else self._now + seconds,
-            }
+            expires_at = None if seconds is None else self._now + seconds
+            values = {"record": record, "refreshed_at": refreshed_at, "expires_at": expires_at}
             insert = self._insert(connections).values(id=connection_id, **values)
             db.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
             for name, value in completes.items():
@@ -123,13 +120,7 @@ class SQLTokenStore:
         return self._run(work)
 
     def replace(
-        self,
-        connection_id: str,
-        old: bytes,
-        new: bytes,
-        *,
-        refreshed_at: int | None = None,
-        lock: bytes,
+        self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
     ) -> bool:
         values: dict[str, Any] = {"its_id": connection_id, "old": old, "record": new}
         if refreshed_at is not None:
@@ -142,7 +133,7 @@ class SQLTokenStore:
 
         return self._run(work)
 
-    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool) -> bool:
         def work(db: sa.Connection) -> bool:
             ours = sa.delete(connections).where(connections.c.id == connection_id)
             if old is not None:

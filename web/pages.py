@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from flask import Blueprint, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors
-from omnifund.api import Page
+from omnifund.api import Kind, Page
 from omnifund.token import Token
 from web import auth
 from web.auth import Connection, signed_in_only
@@ -63,9 +63,7 @@ def customers(connection: Connection) -> tuple[str, int]:
 @signed_in_only
 def transactions(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's processed or scheduled transactions."""
-    kind: Literal["history", "pending"] = (
-        "pending" if request.args.get("kind") == "pending" else "history"
-    )
+    kind: Kind = "pending" if request.args.get("kind") == "pending" else "history"
     filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
     given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
     given += _date_filters(filters["from"], filters["to"])
