@@ -145,7 +145,8 @@ class Connections:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
         owner = secrets.token_bytes(16)
         state = self.store.lock(connection_id, owner, seconds)
-        if state.holder is not None and self._is_stale(state):
+        # A second more than this process locks: Redis counts in whole milliseconds.
+        if state.holder is not None and self._is_stale(state, max(MAX_LOCK_SECONDS, seconds + 1)):
             # No process of this configuration wrote that: a planted value, or a failure from
             # before an operator corrected the client's credentials.
             self.store.release(connection_id, state.holder)
@@ -161,11 +162,11 @@ class Connections:
             stored = error
         return RefreshLock(owner, state.holder == owner, failure, stored)
 
-    def _is_stale(self, state: LockState) -> bool:
+    def _is_stale(self, state: LockState, max_lock_seconds: float) -> bool:
         holder = state.holder or b""
         if holder.startswith(self._failure_prefix()):
             return state.seconds > _MAX_PAUSE_SECONDS
-        return holder.startswith(_FAILED) or state.seconds > MAX_LOCK_SECONDS
+        return holder.startswith(_FAILED) or state.seconds > max_lock_seconds
 
     def release_refresh_lock(
         self, connection_id: str, lock: RefreshLock, failure: Failure | None = None

@@ -17,7 +17,7 @@ from omnifund.redis_client import Command, RedisStore
 NEVER: Final = 253_402_300_799
 """As ``refreshed_at``: OmniFund gives this connection no new tokens any more."""
 
-MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration locks
+MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration of this app locks
 
 _INDEX: Final = "omnifund:connections"
 # Each script compares before it writes, so sending it twice does no harm, and no request can undo

@@ -311,6 +311,13 @@ print(len(omnifund.api.customers("user 1").items))
         assert int(seen[0]) > 0
         assert product.provider.refreshes == 1
 
+    def test_a_lock_is_kept_for_as_long_as_its_process_may_need(self, product: Product) -> None:
+        """E3: a host may give OmniFund more time than this app does."""
+        product.connect("user 1")
+        first, second = (product.process().tokens for _ in range(2))
+        assert first.acquire_refresh_lock("user 1", seconds=75.0005).acquired
+        assert not second.acquire_refresh_lock("user 1", seconds=75.0005).acquired
+
     def test_a_failure_is_remembered_by_all(self, product: Product) -> None:
         """C9, K16: OmniFund is not asked again before its pause has passed."""
         product.connect("user 1")
