@@ -76,9 +76,8 @@ def create_app(
     logging.init_app(app, settings)
     metrics.init_app(app, settings, counts)
     incoming.init_app(app, settings)
-    health.init_app(app)
-    pages.init_app(app)
-    auth.init_app(app)
+    for part in (health, pages, auth):
+        app.register_blueprint(part.blueprint)
     templating.init_app(app, settings)
     errors.init_app(app)
     cli.init_app(app, settings)

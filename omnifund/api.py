@@ -195,13 +195,12 @@ def require_success(response: Response) -> None:
 
 
 def _items(read: Callable[[int], Page[Item]]) -> Iterator[Item]:
-    number: int | None = 1
-    while number is not None:
-        if number > MAX_PAGES:
-            raise errors.InvalidResponse(f"a collection of more than {MAX_PAGES} pages")
+    for number in range(1, MAX_PAGES + 1):
         page = read(number)
         yield from page.items
-        number = page.next_page
+        if page.next_page is None:
+            return
+    raise errors.InvalidResponse(f"a collection of more than {MAX_PAGES} pages")
 
 
 def _page(page: int) -> list[tuple[str, str]]:

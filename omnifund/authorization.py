@@ -15,7 +15,7 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -216,13 +216,12 @@ def _values(parameters: Parameters, name: str) -> list[str]:
 class PendingRequests:
     """Encrypts pending authorization requests for the browser; lets each be used once.
 
-    ``cookie_prefix``: the beginning of the cookies' names. ``sleep`` paces waiting.
+    ``cookie_prefix``: the beginning of the cookies' names.
     """
 
     cipher: Cipher
     store: TokenStore
     cookie_prefix: str
-    sleep: Callable[[float], None] = time.sleep
 
     def cookie(self, request: AuthorizationRequest) -> tuple[str, str]:
         """Return the name and the value of the cookie that carries ``request``.
@@ -280,7 +279,7 @@ class PendingRequests:
             # Counted from the claim: after a worker has died, not every reload waits again.
             if holder in (_FAILED, None) or _CLAIM_SECONDS - remaining >= WAIT_SECONDS:
                 break
-            self.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         raise errors.InvalidState("the authorization request has been used")
 
     def swap(self, cookies: Mapping[str, str], connection_id: str) -> Swap:

@@ -14,13 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from omnifund import errors
 from omnifund.encryption import Cipher, Unreadable, fingerprint
-from omnifund.errors import (
-    ConnectionEnded,
-    ConnectionNotFound,
-    ConnectionUnreadable,
-    ReauthorizationRequired,
-)
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.token import Token
 from omnifund.token_store import MAX_LOCK_SECONDS, NEVER, LockState, Swap, TokenStore
@@ -67,7 +62,7 @@ class RefreshLock:
     owner: bytes
     acquired: bool
     failure: Failure | None
-    stored: StoredToken | ReauthorizationRequired
+    stored: StoredToken | errors.ReauthorizationRequired
 
 
 class Resealed(NamedTuple):
@@ -104,7 +99,7 @@ class Connections:
         ``ConnectionEnded``.
         """
         if record is None:
-            raise ConnectionNotFound("there is no such connection")
+            raise errors.ConnectionNotFound("there is no such connection")
         try:
             packed = self.cipher.open(record, secret=connection_id, name=_name(connection_id))
             try:
@@ -114,8 +109,8 @@ class Connections:
         except (Unreadable, ValueError):  # msgspec.DecodeError, or UnicodeDecodeError
             handle = fingerprint(connection_id)
             self.on_event(Event.RECORD_UNREADABLE, record="token", handle=handle)
-            raise ConnectionUnreadable("the connection cannot be decrypted") from None
-        raise ConnectionEnded(ended.reason, ended_at=ended.ended_at)
+            raise errors.ConnectionUnreadable("the connection cannot be decrypted") from None
+        raise errors.ConnectionEnded(ended.reason, ended_at=ended.ended_at)
 
     def save(
         self,
@@ -150,7 +145,8 @@ class Connections:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
         owner = secrets.token_bytes(16)
         state = self.store.lock(connection_id, owner, seconds)
-        if state.holder is not None and self._is_stale(state):
+        # A second more than this process locks: Redis counts in whole milliseconds.
+        if state.holder is not None and self._is_stale(state, max(MAX_LOCK_SECONDS, seconds + 1)):
             # No process of this configuration wrote that: a planted value, or a failure from
             # before an operator corrected the client's credentials.
             self.store.release(connection_id, state.holder)
@@ -159,18 +155,18 @@ class Connections:
         if state.holder is not None and state.holder.startswith(self._failure_prefix()):
             reason = state.holder.removeprefix(self._failure_prefix()).decode("utf-8", "replace")
             failure = Failure(reason, max(1, math.ceil(state.seconds)))
-        stored: StoredToken | ReauthorizationRequired
+        stored: StoredToken | errors.ReauthorizationRequired
         try:
             stored = self.open(connection_id, state.record)
-        except ReauthorizationRequired as error:
+        except errors.ReauthorizationRequired as error:
             stored = error
         return RefreshLock(owner, state.holder == owner, failure, stored)
 
-    def _is_stale(self, state: LockState) -> bool:
+    def _is_stale(self, state: LockState, max_lock_seconds: float) -> bool:
         holder = state.holder or b""
         if holder.startswith(self._failure_prefix()):
             return state.seconds > _MAX_PAUSE_SECONDS
-        return holder.startswith(_FAILED) or state.seconds > MAX_LOCK_SECONDS
+        return holder.startswith(_FAILED) or state.seconds > max_lock_seconds
 
     def release_refresh_lock(
         self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
@@ -201,7 +197,7 @@ class Connections:
         )
 
     def end(
-        self, connection_id: str, old: StoredToken, lock: RefreshLock, ended: ConnectionEnded
+        self, connection_id: str, old: StoredToken, lock: RefreshLock, ended: errors.ConnectionEnded
     ) -> bool:
         """Remember why ``old`` ended, or delete it; return ``False`` when it is no longer there."""
         if not self.lasting:

@@ -33,8 +33,6 @@ class Cipher:
 
     def __init__(self, secret_keys: Sequence[str]) -> None:
         """``secret_keys``: the first one encrypts and decrypts, the others only decrypt."""
-        if not secret_keys:
-            raise ValueError("at least one secret key is required")
         self._secret_keys = [key.encode() for key in secret_keys]
 
     def seal(self, plaintext: bytes, *, secret: str, name: str) -> bytes:

@@ -77,8 +77,7 @@ class HTTPClient:
         self.clock_ahead: float | None = None
         """Seconds by which this clock is ahead of OmniFund's, by its latest ``Date`` header."""
         self._clock = clock
-        parts = {"scheme": url.scheme, "host": url.hostname, "port": url.port}
-        self._origin: dict[str, Any] = parts
+        self._origin: Any = {"scheme": url.scheme, "host": url.hostname, "port": url.port}
         self._prefix = url.path.rstrip("/")
         self._headers = {
             "Host": url.netloc,
@@ -173,9 +172,11 @@ def receive_response(
         if not limits.received:
             raise OmniFundUnavailable("OmniFund closed the connection") from None
         raise InvalidResponse("OmniFund's response is cut short, or is not HTTP") from None
+    is_away = _is_unavailable(incoming.status)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
-        body = _decompress(body, max_bytes)
-    if len(body) > max_bytes and not _is_unavailable(incoming.status):
+        # A proxy's page about being unavailable may be compressed in any way, and is not used.
+        body = bytearray() if is_away else _decompress(body, max_bytes)
+    if len(body) > max_bytes and not is_away:
         raise InvalidResponse("OmniFund's response is too large")
     return Response(incoming.status, headers, bytes(body[:max_bytes]))
 

@@ -49,8 +49,7 @@ class TokenRefresher:
     """Returns access tokens by connection ID; refreshes them when they are due.
 
     ``leeway``: seconds before expiry from which a token is refreshed. ``request_timeout``: the
-    longest that a token request can take, in seconds. ``clock`` returns Unix seconds;
-    ``monotonic`` and ``sleep`` only pace waiting.
+    longest that a token request can take, in seconds. ``clock`` returns Unix seconds.
     """
 
     oauth: OAuthClient
@@ -59,8 +58,6 @@ class TokenRefresher:
     leeway: float
     request_timeout: float
     clock: Callable[[], float]
-    sleep: Callable[[float], None] = time.sleep
-    monotonic: Callable[[], float] = time.monotonic
     on_event: OnEvent = ignore
 
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
@@ -89,8 +86,7 @@ class TokenRefresher:
         ``valid_token`` raises.
         """
         fresh = self._refresh(connection_id, stored)
-        if fresh.token.refresh_token is None and fresh.token.generation == stored.token.generation:
-            raise errors.RefreshRejected("OmniFund does not refresh this connection")
+        _raise_if_kept(fresh, stored)
         return fresh
 
     def replace_rejected(self, connection_id: str, stored: StoredToken) -> StoredToken:
@@ -115,6 +111,7 @@ class TokenRefresher:
                 if fresh.version == stored.version:
                     continue  # or is at work on it.
                 failures = 0
+                _raise_if_kept(fresh, stored)
             except errors.ConnectionNotFound:
                 self.tokens.delete(connection_id)  # from the list
                 continue
@@ -139,7 +136,7 @@ class TokenRefresher:
             if works:
                 return stale
             raise _expired(stale, "the access token has expired, and there is no refresh token")
-        deadline = self.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         # The lock outlives the slowest refresh and its storing, so no second request acquires it
         # while the first is still at work; the rest is for a server that is slow itself.
         seconds = self.request_timeout + SAVE_SECONDS + 5
@@ -158,9 +155,9 @@ class TokenRefresher:
                 raise _as_seen(_recent_failure(lock.failure), stale, works=works)
             if not wait:
                 return stale
-            if self.monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 raise errors.RefreshInProgress("another request is still refreshing this token")
-            self.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _refresh_under_lock(
         self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
@@ -185,18 +182,18 @@ class TokenRefresher:
     ) -> StoredToken:
         # Encrypted once: the store recognizes by the version that a first, unanswered try worked.
         fresh = self.tokens.prepare(connection_id, token)
-        deadline = self.monotonic() + SAVE_SECONDS
+        deadline = time.monotonic() + SAVE_SECONDS
         while True:
             try:
                 saved = self.tokens.replace(connection_id, stale, fresh, lock)
                 break
             except errors.StoreUnavailable:
-                if self.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     # This request can still be served. The next one needs a new sign-in, because
                     # OmniFund has dropped the old refresh token and the new one was not stored.
                     self._note(Event.REFRESH_UNSAVED, connection_id)
                     return fresh
-                self.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
         if saved:
             self._note(Event.REFRESH_SUCCEEDED, connection_id)
             return fresh
@@ -229,6 +226,12 @@ class TokenRefresher:
 
 def _expired(stale: StoredToken, reason: str) -> errors.ConnectionEnded:
     return errors.ConnectionEnded(reason, ended_at=stale.token.expires_at)
+
+
+def _raise_if_kept(fresh: StoredToken, stale: StoredToken) -> None:
+    """Raise ``RefreshRejected`` if ``fresh`` is what is left of ``stale``: its access token."""
+    if fresh.token.refresh_token is None and fresh.token.generation == stale.token.generation:
+        raise errors.RefreshRejected("OmniFund does not refresh this connection")
 
 
 def _as_seen(

@@ -9,24 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    bindparam,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -35,43 +18,43 @@ from omnifund.errors import StoreUnavailable
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.token_store import LockState, Swap
 
-metadata: Final = MetaData()
+metadata: Final = sa.MetaData()
 """The two tables, for a migration tool."""
 
-connections: Final = Table(
+connections: Final = sa.Table(
     "omnifund_connections",
     metadata,
-    Column("id", String(255), primary_key=True),
-    Column("record", LargeBinary, nullable=False),
-    Column("refreshed_at", BigInteger, index=True),
-    Column("expires_at", Float, index=True),
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("record", sa.LargeBinary, nullable=False),
+    sa.Column("refreshed_at", sa.BigInteger, index=True),
+    sa.Column("expires_at", sa.Float, index=True),
 )
-claims: Final = Table(
+claims: Final = sa.Table(
     "omnifund_claims",
     metadata,
-    Column("name", String(255), primary_key=True),
-    Column("holder", LargeBinary, nullable=False),
-    Column("expires_at", Float, nullable=False, index=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("holder", sa.LargeBinary, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False, index=True),
 )
 
 Result = TypeVar("Result")
 
 _DROPPED_AT_ONCE: Final = 100
 # The database's own clock, in Unix seconds: those of several machines may differ.
-_NOW: Final[dict[str, ColumnElement[Any]]] = {
-    "postgresql": func.extract("epoch", func.clock_timestamp()),
-    "sqlite": (func.julianday("now") - 2440587.5) * 86400.0,
+_NOW: Final[dict[str, sa.ColumnElement[Any]]] = {
+    "postgresql": sa.func.extract("epoch", sa.func.clock_timestamp()),
+    "sqlite": (sa.func.julianday("now") - 2440587.5) * 86400.0,
 }
 # Whatever the host has set for its engine: a transaction is one, and of two that change the same
 # row, the second waits for the first and sees what that has written.
 _ISOLATION: Final = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 # Built once, as every refresh needs them: building one takes longer than executing it.
-_REPLACE: Final = update(connections).where(
-    connections.c.id == bindparam("its_id"), connections.c.record == bindparam("old")
+_REPLACE: Final = sa.update(connections).where(
+    connections.c.id == sa.bindparam("its_id"), connections.c.record == sa.bindparam("old")
 )
-_UNLOCK: Final = delete(claims).where(
-    claims.c.name == bindparam("its_name"), claims.c.holder == bindparam("its_holder")
+_UNLOCK: Final = sa.delete(claims).where(
+    claims.c.name == sa.bindparam("its_name"), claims.c.holder == sa.bindparam("its_holder")
 )
 
 
@@ -80,7 +63,7 @@ class SQLTokenStore:
     SQLite lets a transaction that has begun to read wait for no other that writes.
     """
 
-    def __init__(self, engine: Engine, on_event: OnEvent = ignore) -> None:
+    def __init__(self, engine: sa.Engine, on_event: OnEvent = ignore) -> None:
         """``engine``: of SQLite or PostgreSQL; raises ``ValueError`` for another database."""
         if engine.dialect.name not in _NOW:
             raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
@@ -89,17 +72,18 @@ class SQLTokenStore:
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
         expires_at = connections.c.expires_at
-        self._select_record = select(connections.c.record).where(
-            connections.c.id == bindparam("id"), or_(expires_at.is_(None), expires_at > now)
+        self._select_record = sa.select(connections.c.record).where(
+            connections.c.id == sa.bindparam("id"), sa.or_(expires_at.is_(None), expires_at > now)
         )
-        insert = self._insert(claims).values(expires_at=now + bindparam("seconds", type_=Float))
+        seconds = sa.bindparam("seconds", type_=sa.Float)
+        insert = self._insert(claims).values(expires_at=now + seconds)
         self._insert_claim = insert.on_conflict_do_update(
             index_elements=["name"],
             set_={"holder": insert.excluded.holder, "expires_at": insert.excluded.expires_at},
             where=claims.c.expires_at <= now,
         )
-        self._select_claim = select(claims.c.holder, claims.c.expires_at - now).where(
-            claims.c.name == bindparam("name"), claims.c.expires_at > now
+        self._select_claim = sa.select(claims.c.holder, claims.c.expires_at - now).where(
+            claims.c.name == sa.bindparam("name"), claims.c.expires_at > now
         )
 
     def create_tables(self) -> None:
@@ -114,18 +98,15 @@ class SQLTokenStore:
         connection_id: str,
         record: bytes,
         *,
-        refreshed_at: int | None = None,
+        refreshed_at: int | None,
         seconds: int | None,
-        completes: Mapping[str, bytes] = {},
-        swap: Swap | None = None,
-        also: Sequence[Any] = (),
+        completes: Mapping[str, bytes],
+        swap: Swap | None,
+        also: Sequence[Any],
     ) -> bytes | None:
-        def work(db: Connection) -> bytes | None:
-            values = {
-                "record": record,
-                "refreshed_at": refreshed_at,
-                "expires_at": None if seconds is None else self._now + seconds,
-            }
+        def work(db: sa.Connection) -> bytes | None:
+            expires_at = None if seconds is None else self._now + seconds
+            values = {"record": record, "refreshed_at": refreshed_at, "expires_at": expires_at}
             insert = self._insert(connections).values(id=connection_id, **values)
             db.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
             for name, value in completes.items():
@@ -139,32 +120,26 @@ class SQLTokenStore:
         return self._run(work)
 
     def replace(
-        self,
-        connection_id: str,
-        old: bytes,
-        new: bytes,
-        *,
-        refreshed_at: int | None = None,
-        lock: bytes,
+        self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
     ) -> bool:
         values: dict[str, Any] = {"its_id": connection_id, "old": old, "record": new}
         if refreshed_at is not None:
             values["refreshed_at"] = refreshed_at
 
-        def work(db: Connection) -> bool:
+        def work(db: sa.Connection) -> bool:
             replaced = db.execute(_REPLACE, values).rowcount > 0
             db.execute(_UNLOCK, {"its_name": _lock_name(connection_id), "its_holder": lock})
             return replaced or self._record(db, connection_id) == new
 
         return self._run(work)
 
-    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
-        def work(db: Connection) -> bool:
-            ours = delete(connections).where(connections.c.id == connection_id)
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool) -> bool:
+        def work(db: sa.Connection) -> bool:
+            ours = sa.delete(connections).where(connections.c.id == connection_id)
             if old is not None:
                 ours = ours.where(connections.c.record == old)
             if (deleted := db.execute(ours).rowcount > 0) or old is None:
-                db.execute(delete(claims).where(claims.c.name == _lock_name(connection_id)))
+                db.execute(sa.delete(claims).where(claims.c.name == _lock_name(connection_id)))
             return deleted
 
         return self._run(work)
@@ -172,13 +147,13 @@ class SQLTokenStore:
     def list_ids(self, refreshed_before: int | None = None) -> list[str]:
         column = connections.c.refreshed_at
         listed = column.is_not(None) if refreshed_before is None else column <= refreshed_before
-        query = select(connections.c.id).where(listed).order_by(column)
+        query = sa.select(connections.c.id).where(listed).order_by(column)
         return self._run(lambda db: list(db.scalars(query)))
 
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         name = _lock_name(connection_id)
 
-        def work(db: Connection) -> LockState:
+        def work(db: sa.Connection) -> LockState:
             self._claim(db, name, holder, seconds)
             found, remaining = self._read_claim(db, name)
             return LockState(found, remaining, self._record(db, connection_id))
@@ -190,11 +165,11 @@ class SQLTokenStore:
     ) -> None:
         ours = claims.c.name == _lock_name(connection_id), claims.c.holder == holder
         values = {"holder": value, "expires_at": self._now + seconds}
-        statement = update(claims).values(values) if seconds else delete(claims)
+        statement = sa.update(claims).values(values) if seconds else sa.delete(claims)
         self._run(lambda db: db.execute(statement.where(*ours)))
 
     def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
-        def work(db: Connection) -> list[bytes | None]:
+        def work(db: sa.Connection) -> list[bytes | None]:
             for name in names:
                 self._claim(db, name, value, seconds)
             return [self._read_claim(db, name)[0] for name in names]
@@ -207,7 +182,7 @@ class SQLTokenStore:
     def update_claim(self, name: str, value: bytes) -> None:
         self._run(lambda db: db.execute(self._held(name).values(holder=value)))
 
-    def _run(self, work: Callable[[Connection], Result]) -> Result:
+    def _run(self, work: Callable[[sa.Connection], Result]) -> Result:
         try:
             return self._try(work)
         except SQLAlchemyError as error:
@@ -215,7 +190,7 @@ class SQLTokenStore:
             # `from None`: SQLAlchemy's text quotes the statement's values.
             raise StoreUnavailable("the database failed") from None
 
-    def _try(self, work: Callable[[Connection], Result]) -> Result:
+    def _try(self, work: Callable[[sa.Connection], Result]) -> Result:
         try:
             with self._engine.begin() as db:
                 return work(db)
@@ -226,34 +201,34 @@ class SQLTokenStore:
             with self._engine.begin() as db:
                 return work(db)
 
-    def _drop_expired(self, db: Connection) -> None:
+    def _drop_expired(self, db: sa.Connection) -> None:
         for table in (connections, claims):
             (key,) = table.primary_key
             # Rows that another transaction is dropping are left to it.
-            expired = select(key).where(table.c.expires_at < self._now).limit(_DROPPED_AT_ONCE)
-            db.execute(delete(table).where(key.in_(expired.with_for_update(skip_locked=True))))
+            expired = sa.select(key).where(table.c.expires_at < self._now).limit(_DROPPED_AT_ONCE)
+            db.execute(sa.delete(table).where(key.in_(expired.with_for_update(skip_locked=True))))
 
-    def _record(self, db: Connection, connection_id: str) -> bytes | None:
+    def _record(self, db: sa.Connection, connection_id: str) -> bytes | None:
         return db.scalar(self._select_record, {"id": connection_id})
 
-    def _claim(self, db: Connection, name: str, holder: bytes, seconds: float) -> None:
+    def _claim(self, db: sa.Connection, name: str, holder: bytes, seconds: float) -> None:
         db.execute(self._insert_claim, {"name": name, "holder": holder, "seconds": seconds})
 
-    def _read_claim(self, db: Connection, name: str) -> tuple[bytes | None, float]:
+    def _read_claim(self, db: sa.Connection, name: str) -> tuple[bytes | None, float]:
         row = db.execute(self._select_claim, {"name": name}).first()
         return (None, 0.0) if row is None else (row[0], float(row[1]))
 
     def _held(self, name: str) -> Any:
-        return update(claims).where(claims.c.name == name, claims.c.expires_at > self._now)
+        return sa.update(claims).where(claims.c.name == name, claims.c.expires_at > self._now)
 
-    def _swap(self, db: Connection, swap: Swap) -> bytes | None:
+    def _swap(self, db: sa.Connection, swap: Swap) -> bytes | None:
         # Claimed first, so that of two at once the second waits for the first.
         self._claim(db, swap.name, b"", swap.seconds)
         last = db.scalar(
-            select(claims.c.holder).where(claims.c.name == swap.name).with_for_update()
+            sa.select(claims.c.holder).where(claims.c.name == swap.name).with_for_update()
         )
         values = {"holder": swap.value, "expires_at": self._now + swap.seconds}
-        db.execute(update(claims).where(claims.c.name == swap.name).values(values))
+        db.execute(sa.update(claims).where(claims.c.name == swap.name).values(values))
         return last or None
 
 

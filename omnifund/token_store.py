@@ -17,7 +17,7 @@ from omnifund.redis_client import Command, RedisStore
 NEVER: Final = 253_402_300_799
 """As ``refreshed_at``: OmniFund gives this connection no new tokens any more."""
 
-MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration locks
+MAX_LOCK_SECONDS: Final = 60  # longer than any process of any configuration of this app locks
 
 _INDEX: Final = "omnifund:connections"
 # Each script compares before it writes, so sending it twice does no harm, and no request can undo
@@ -155,11 +155,11 @@ class RedisTokenStore(RedisStore):
         connection_id: str,
         record: bytes,
         *,
-        refreshed_at: int | None = None,
+        refreshed_at: int | None,
         seconds: int | None,
-        completes: Mapping[str, bytes] = {},
-        swap: Swap | None = None,
-        also: Sequence[Command] = (),
+        completes: Mapping[str, bytes],
+        swap: Swap | None,
+        also: Sequence[Command],
     ) -> bytes | None:
         expiry = () if seconds is None else ("EX", seconds)
         commands: list[Command] = [("SET", self.key(connection_id), record, *expiry)]
@@ -173,13 +173,7 @@ class RedisTokenStore(RedisStore):
         return last if swap is not None else None
 
     def replace(
-        self,
-        connection_id: str,
-        old: bytes,
-        new: bytes,
-        *,
-        refreshed_at: int | None = None,
-        lock: bytes,
+        self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
     ) -> bool:
         commands: list[Command] = [
             ("EVAL", _REPLACE, 2, *self._keys(connection_id), old, new, lock)
@@ -188,7 +182,7 @@ class RedisTokenStore(RedisStore):
             commands.append(("ZADD", _INDEX, "XX", refreshed_at, connection_id))
         return bool(self.execute(*commands)[0])
 
-    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
+    def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool) -> bool:
         keys = self._keys(connection_id)
         command: Command = ("DEL", *keys) if old is None else ("EVAL", _DELETE, 2, *keys, old)
         unlist: list[Command] = [("ZREM", _INDEX, connection_id)] if listed else []

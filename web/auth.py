@@ -12,17 +12,7 @@ from functools import wraps
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    flash,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from flask import session as flask_session
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -45,12 +35,6 @@ MOVED: Final = "moved"
 # In a visitor's session: a page required signing in; the visitor signed out in this browser.
 _INTERRUPTED: Final = "interrupted"
 _SIGNED_OUT: Final = "signed_out"
-
-
-def init_app(app: Flask) -> None:
-    """Add the pages, and the cleaning up of cookies."""
-    app.register_blueprint(blueprint)
-    app.after_request(_delete_surplus_cookies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +176,12 @@ def login_url(next_path: str) -> str:
     return f"{url_for('auth.login')}?next={quote(next_path, safe='/')}"
 
 
-def sign_out(event: Event = Event.SIGNED_OUT, **facts: Any) -> None:
+def sign_out(**facts: Any) -> None:
     """End the session in Redis and in the browser. Raises ``StoreUnavailable``."""
     sid = sessions.current().presented_id()
     if sid is not None:
         sessions.current().delete(sid)
-        omnifund().on_event(event, session=fingerprint(sid), **facts)
+        omnifund().on_event(Event.SIGNED_OUT, session=fingerprint(sid), **facts)
     _session().end()
 
 
@@ -260,6 +244,7 @@ def origin_to_move_to() -> str | None:
     return f"{target.scheme}://{target.netloc}"
 
 
+@blueprint.after_app_request
 def _delete_surplus_cookies(response: Response) -> Response:
     for cookie in omnifund().surplus_cookies(request.cookies):
         response.set_cookie(**cookie)

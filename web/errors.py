@@ -6,7 +6,7 @@ never a text that a server or a query string supplied.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from flask import (
     Flask,
@@ -24,14 +24,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors
-from omnifund.events import Event
 from web import auth
 from web.current import settings
 from web.logging import log
 
 STILL_SIGNED_IN: Final = "You're still signed in."
-
-_HAS_CODE: Final = (errors.AuthorizationErrorResponse, errors.ClientMisconfigured)
 
 # What a browser that keeps no cookies runs into.
 _NEEDS_COOKIES: Final = (errors.InvalidState, CSRFError)
@@ -70,7 +67,7 @@ def problem_for(error: Exception) -> dict[str, str]:
 def _sign_in_again(error: errors.ReauthorizationRequired) -> BaseResponse:
     """The connection has ended: delete what is left of it, sign in, return to this page."""
     g.handled_error = error
-    auth.sign_out(Event.SIGNED_OUT, cause=error.reason)
+    auth.sign_out(cause=error.reason)
     flash("connection_ended")
     return auth.to_sign_in()
 
@@ -83,7 +80,7 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     # The words about a store that is unavailable say so already.
     if auth.is_signed_in() and (is_sign_in or isinstance(error, errors.Unavailable)):
         problem["sentence"] += f" {STILL_SIGNED_IN}"
-    code = error.code if isinstance(error, _HAS_CODE) else None
+    code = getattr(error, "code", None)
     response = render(
         error,
         error.status,
@@ -133,21 +130,22 @@ def render(
     """
     g.handled_error = error
     reference = str(g.get("request_id", ""))
-    values: dict[str, Any] = {
-        **problem,
-        "actions": actions,
-        "status": status,
-        "detail": detail,
-        "reference": reference,
-        "cause": cause if settings().flow_inspector else None,
-    }
     accepted = request.accept_mimetypes.best_match(["text/html", "application/json"])
     response: BaseResponse
     if accepted == "application/json":
         words = {"error": problem["headline"], "detail": problem["sentence"]}
         response = jsonify(**words, reference=reference)
     else:
-        response = make_response(render_template("error.html", **values))
+        page = render_template(
+            "error.html",
+            **problem,
+            actions=actions,
+            status=status,
+            detail=detail,
+            reference=reference,
+            cause=cause if settings().flow_inspector else None,
+        )
+        response = make_response(page)
     response.status_code = status
     return response
 

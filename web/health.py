@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-from flask import Blueprint, Flask, jsonify
+from flask import Blueprint, jsonify
 from werkzeug.wrappers import Response
 
 from omnifund.errors import StoreUnavailable
@@ -20,11 +20,6 @@ PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 # One byte that the workers share with gunicorn's master process, because it is mapped before the
 # fork. A file would need a folder that nothing cleans up.
 _stopping: Final = mmap.mmap(-1, 1)
-
-
-def init_app(app: Flask) -> None:
-    """Add the two endpoints."""
-    app.register_blueprint(blueprint)
 
 
 def announce_stop() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from flask import Flask, Response, abort, g, request
+from flask import Flask, abort, request
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 
@@ -64,8 +64,7 @@ def init_app(app: Flask, store: RedisStore) -> None:
                 pairs = zip(items, count(counted), strict=True)
                 exceeded = [item.get_expiry() for (item, _), done in pairs if done > item.amount]
                 if exceeded:
-                    g.retry_after = max(exceeded)
-                    abort(429)
+                    abort(429, retry_after=max(exceeded))
             return view(**arguments)
 
         app.view_functions[endpoint] = limited
@@ -75,7 +74,6 @@ def init_app(app: Flask, store: RedisStore) -> None:
     guesses: list[Limit] = [("20/minute", _network), ("10/minute", _network_and_account)]
     limit("auth.password", *guesses, count=count_in_redis, methods=("POST",))
     limit("pages.refresh", ("1/second;20/minute", _session), count=count_in_redis)
-    app.after_request(_say_when)
 
 
 def _network() -> str:
@@ -101,9 +99,3 @@ def _session() -> str:
 
 def _name(key: str) -> str:
     return f"omnifund:limit:{fingerprint(key)}"
-
-
-def _say_when(response: Response) -> Response:
-    if response.status_code == 429 and "retry_after" in g:
-        response.headers["Retry-After"] = str(g.retry_after)
-    return response

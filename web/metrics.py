@@ -8,8 +8,8 @@ import ipaddress
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,13 +68,12 @@ class Worker:
 
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     number: int | None = None
-    threads = 0
     generation = 0
 
     @classmethod
     def begin(cls, number: int, threads: int) -> None:
         """Count as worker ``number``, which has so many threads; called in a new worker."""
-        cls.number, cls.threads = number, threads
+        cls.number = number
         cls._make_folder()
         with suppress(Exception):
             WORKERS.set(1)
@@ -166,23 +165,20 @@ class Metrics:
         )
         for gauge in (WORKERS, THREADS, THREADS_BUSY):
             registry.register(gauge)
-        self._tell_build()
+        build = Gauge(
+            "omnifund_build_info",
+            "The code that runs: a fingerprint of its files, and Python's version",
+            ["code", "python"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        build.labels(code_version(), platform.python_version()).set(1)
         for event in Event:
             for outcome in _OUTCOMES.get(event, {""}):
                 self._events.labels(event.value, outcome)
 
     def _times(self, name: str, who: str, label: str) -> Histogram:
         return Histogram(name, f"How long {who} took, by {label}", [label], registry=self.registry)
-
-    def _tell_build(self) -> None:
-        build = Gauge(
-            "omnifund_build_info",
-            "The code that runs: a fingerprint of its files, and Python's version",
-            ["code", "python"],
-            multiprocess_mode="max",
-            registry=self.registry,
-        )
-        build.labels(code_version(), platform.python_version()).set(1)
 
     def on_event(self, event: Event, **facts: Any) -> None:
         """Count and log an event: the app's ``OnEvent``."""
@@ -195,17 +191,6 @@ class Metrics:
             if event is Event.API_REQUEST:
                 self._api_seconds.labels(facts["resource"]).observe(facts["seconds"])
         (log.error if event in _ERROR_LEVEL else log.info)(event.value, **facts)
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count a thread as busy."""
-        with suppress(Exception):
-            THREADS_BUSY.inc()
-        try:
-            yield
-        finally:
-            with suppress(Exception):
-                THREADS_BUSY.dec()
 
     def count_response(self, response: Response) -> Response:
         """Count a finished request (Flask's ``after_request``)."""
@@ -240,8 +225,13 @@ def init_app(app: Flask, settings: Settings, metrics: Metrics) -> None:
     serve = app.wsgi_app
 
     def counted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        with metrics.busy():
+        with suppress(Exception):
+            THREADS_BUSY.inc()
+        try:
             return serve(environ, start_response)
+        finally:
+            with suppress(Exception):
+                THREADS_BUSY.dec()
 
     app.wsgi_app = counted  # type: ignore[method-assign]  # as Flask documents it
 

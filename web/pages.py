@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from flask import Blueprint, Flask, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from omnifund.api import Page
-from omnifund.errors import (
-    ClientMisconfigured,
-    InvalidFilter,
-    InvalidResponse,
-    RefreshRejected,
-    Unavailable,
-)
+from omnifund import errors
+from omnifund.api import Kind, Page
 from omnifund.token import Token
 from web import auth
 from web.auth import Connection, signed_in_only
@@ -30,11 +23,6 @@ CUSTOMER_FILTERS: Final = ("id", "customerRef", "firstName", "lastName", "compan
 TRANSACTION_FILTERS: Final = ("id", "customer", "amount", "referenceId")
 MAX_FILTER_LENGTH: Final = 200
 MAX_PAGE: Final = 1_000_000
-
-
-def init_app(app: Flask) -> None:
-    """Add the pages."""
-    app.register_blueprint(blueprint)
 
 
 @blueprint.get("/")
@@ -50,7 +38,7 @@ def dashboard(connection: Connection) -> str:
     """The connection with OmniFund as it stands."""
     try:
         stored = omnifund().valid_token(connection.id, connection.stored)
-    except (Unavailable, InvalidResponse, ClientMisconfigured):
+    except (errors.Unavailable, errors.InvalidResponse, errors.ClientMisconfigured):
         # This page describes the connection; it can say that the token has expired.
         stored = connection.stored
     return render_template("dashboard.html", connection=_connection_view(connection, stored.token))
@@ -75,9 +63,7 @@ def customers(connection: Connection) -> tuple[str, int]:
 @signed_in_only
 def transactions(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's processed or scheduled transactions."""
-    kind: Literal["history", "pending"] = (
-        "pending" if request.args.get("kind") == "pending" else "history"
-    )
+    kind: Kind = "pending" if request.args.get("kind") == "pending" else "history"
     filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
     given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
     given += _date_filters(filters["from"], filters["to"])
@@ -102,7 +88,7 @@ def refresh(connection: Connection) -> BaseResponse:
     try:
         omnifund().renew(connection.id, connection.stored)
         flash("refreshed")
-    except RefreshRejected:
+    except errors.RefreshRejected:
         flash("not_refreshed")
     return redirect(url_for("pages.dashboard"), code=303)
 
@@ -126,47 +112,29 @@ def session_status() -> BaseResponse:
 # --- the dashboard's view of a connection ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionView:
-    """What the dashboard shows. Nothing in it is a secret."""
-
-    expires_at: datetime
-    seconds_left: int
-    lifetime: int
-    leeway_seconds: int
-    state: Literal["fresh", "expiring", "expired"]
-    scope: str | None
-    token_type: str
-    access_token_masked: str
-    refresh_token_masked: str | None
-    refreshable: bool
-    signed_in_at: datetime
-    idle_seconds: int
-    lifetime_seconds: int
-
-
-def _connection_view(connection: Connection, token: Token) -> ConnectionView:
+def _connection_view(connection: Connection, token: Token) -> dict[str, Any]:
+    """Return what the dashboard shows. Nothing in it is a secret."""
     now, known = omnifund().clock(), settings()
-    state: Literal["fresh", "expiring", "expired"] = "fresh"
+    state = "fresh"
     if token.expired(now):
         state = "expired"
     elif now >= token.expires_at - known.token_refresh_leeway:
         state = "expiring"
-    return ConnectionView(
-        expires_at=datetime.fromtimestamp(token.expires_at, UTC),
-        seconds_left=max(0, int(token.expires_at - now)),
-        lifetime=max(1, token.expires_at - token.obtained_at),
-        leeway_seconds=int(known.token_refresh_leeway),
-        state=state,
-        scope=token.scope,
-        token_type=token.token_type,
-        access_token_masked=masked(token.access_token),
-        refresh_token_masked=masked(token.refresh_token) if token.refresh_token else None,
-        refreshable=token.refresh_token is not None,
-        signed_in_at=datetime.fromtimestamp(connection.signed_in_at, UTC),
-        idle_seconds=known.session_idle_seconds,
-        lifetime_seconds=known.session_lifetime_seconds,
-    )
+    return {
+        "expires_at": datetime.fromtimestamp(token.expires_at, UTC),
+        "seconds_left": max(0, int(token.expires_at - now)),
+        "lifetime": max(1, token.expires_at - token.obtained_at),
+        "leeway_seconds": known.token_refresh_leeway,
+        "state": state,
+        "scope": token.scope,
+        "token_type": token.token_type,
+        "access_token_masked": masked(token.access_token),
+        "refresh_token_masked": masked(token.refresh_token) if token.refresh_token else None,
+        "refreshable": token.refresh_token is not None,
+        "signed_in_at": datetime.fromtimestamp(connection.signed_in_at, UTC),
+        "idle_seconds": known.session_idle_seconds,
+        "lifetime_seconds": known.session_lifetime_seconds,
+    }
 
 
 def masked(secret: str) -> str:
@@ -181,7 +149,7 @@ def _listing(template: str, fetch: Callable[[int], Page[Any]], **values: Any) ->
     """Return a page of a list; with a search that OmniFund does not understand, the form again."""
     try:
         result, status = fetch(_page_number()), 200
-    except InvalidFilter:
+    except errors.InvalidFilter:
         result, status = Page((), None, 1, None, None, None), 400
     page = render_template(template, result=result, is_invalid=status == 400, **values)
     return page, status

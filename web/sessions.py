@@ -89,7 +89,8 @@ class RedisSessions(ServerSideSessionInterface):
     session_class = MerchantSession
 
     def __init__(self, app: Flask, settings: Settings, omnifund: OmniFund) -> None:
-        super().__init__(app, key_prefix="omnifund:", permanent=False, sid_length=32)
+        # Without a prefix: the hooks get the session ID itself, to decrypt.
+        super().__init__(app, key_prefix="", permanent=False, sid_length=32)
         # Browsers take a cookie with this prefix only with Secure, Path=/ and no Domain, so no
         # neighboring host can plant one.
         prefix = "__Host-" if settings.secure_cookies else ""
@@ -120,7 +121,7 @@ class RedisSessions(ServerSideSessionInterface):
 
     def key(self, sid: str) -> str:
         """Return the name of the session's key in Redis; its hash tag is the token's."""
-        return f"{self.key_prefix}{{{fingerprint(sid)}}}:session"
+        return f"omnifund:{{{fingerprint(sid)}}}:session"
 
     def store_command(self, sid: str, data: dict[str, Any], *conditions: str) -> Command:
         """Return the command that stores a session; ``"XX"``: only where it still exists."""
@@ -134,10 +135,6 @@ class RedisSessions(ServerSideSessionInterface):
         self._store.execute(("DEL", *tokens, self.key(sid)))
 
     # --- Flask-Session's storage hooks ---------------------------------------------------------
-
-    def _get_store_id(self, sid: str) -> str:
-        # The hooks need the session ID itself, to decrypt; the Redis key is derived from it.
-        return sid
 
     def _retrieve_session_data(self, sid: str) -> dict[str, Any] | None:
         """Return the stored session, or ``None`` when ``sid`` is no valid session."""

@@ -24,10 +24,6 @@ CLOCK_TOLERANCE_SECONDS: Final = 60
 NOTHING: Final = "–"
 """What stands where OmniFund sent no value."""
 
-_MONTHS: Final = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
 _FONT: Final = ".woff2"
 _FOREVER: Final = "public, max-age=31536000, immutable"
 
@@ -144,15 +140,13 @@ def moment(value: datetime | None) -> str | Markup:
     utc = value.astimezone(UTC).replace(microsecond=0, tzinfo=None)
     day, _, time = utc.isoformat().partition("T")
     return Markup('<time datetime="{0}T{1}Z" title="{0} {1} UTC">{2}</time>').format(
-        day, time, f"{_MONTHS[utc.month - 1]} {utc.day}, {utc.year}, {time[:5]} UTC"
+        day, time, f"{utc:%b} {utc.day}, {utc.year}, {time[:5]} UTC"
     )
 
 
 def duration(seconds: float) -> str:
     """Return a length of time in its largest unit, for example ``59 minutes``."""
-    for name, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {name}" if count == 1 else f"{count} {name}s"
-    count = max(0, int(seconds))
-    return f"{count} second" if count == 1 else f"{count} seconds"
+    units = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+    name, size = next((unit for unit in units if seconds >= unit[1]), units[-1])
+    count = max(0, int(seconds // size))
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
 
@@ -31,14 +31,12 @@ except ModuleNotFoundError:
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-_TRACES_PATH: Final = "/v1/traces"
-
 
 class Tracing:
     """Makes spans and hands them to a thread that sends them; a collector may be away."""
 
     def __init__(self, settings: Settings) -> None:
-        self._endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + _TRACES_PATH
+        self._endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
         self._trusts_parents = settings.trusted_proxies > 0
         self._made: trace.Tracer | None = None
         self._lock = threading.Lock()

@@ -458,6 +458,16 @@ def test_a_long_page_about_being_unavailable_is_cut_and_its_headers_count(
     assert caught.value.retry_after == 42
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, br", ""])
+def test_a_page_about_being_unavailable_need_not_be_decoded(coding: str) -> None:
+    """C9: a proxy compresses its page of 503 in a way of its own."""
+    headers = {"Retry-After": "42", "Content-Encoding": coding}
+    response = response_to(kit.raw_answer(b"{}", 503, "text/html", headers=headers))
+    with pytest.raises(OmniFundUnavailable) as caught:
+        raise_if_unavailable(response, now=0)
+    assert caught.value.retry_after == 42
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_body_of_exactly_the_limit_is_accepted(compressed: bool) -> None:
     body, headers = b"x" * LIMIT, {}

@@ -311,6 +311,13 @@ print(len(omnifund.api.customers("user 1").items))
         assert int(seen[0]) > 0
         assert product.provider.refreshes == 1
 
+    def test_a_lock_is_kept_for_as_long_as_its_process_may_need(self, product: Product) -> None:
+        """E3: a host may give OmniFund more time than this app does."""
+        product.connect("user 1")
+        first, second = (product.process().tokens for _ in range(2))
+        assert first.acquire_refresh_lock("user 1", seconds=75.0005).acquired
+        assert not second.acquire_refresh_lock("user 1", seconds=75.0005).acquired
+
     def test_a_failure_is_remembered_by_all(self, product: Product) -> None:
         """C9, K16: OmniFund is not asked again before its pause has passed."""
         product.connect("user 1")
@@ -350,6 +357,18 @@ class TestKeepingAlive:
         assert (second.connection_id, second.error) == ("user 2", None)
         product.clock.advance(13 * DAY)
         assert list(product.omnifund.keep_alive()) == [("user 2", None)]
+
+    def test_one_that_is_refused_while_its_access_token_works_is_told_too(
+        self, product: Product
+    ) -> None:
+        """M3, K24"""
+        product.connect("user 1")
+        product.provider.revoke_refresh_tokens()
+        product.clock.advance(60)
+        (told,) = product.omnifund.keep_alive(seconds=60)
+        assert isinstance(told.error, RefreshRejected)
+        product.customers("user 1")
+        assert list(product.omnifund.keep_alive(seconds=60)) == []
 
     def test_one_that_was_disconnected_meanwhile_is_dropped(self, product: Product) -> None:
         for owner in ("user 1", "user 2"):

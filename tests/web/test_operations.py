@@ -186,6 +186,7 @@ def test_a_worker_that_is_killed_or_hangs_is_replaced(redis_url: str, how: signa
         server = running.server
         assert server is not None
         merchant = running.merchant()
+        wait_until(lambda: len(server.worker_pids()) == 2, what="both workers")
         before = server.worker_pids()
         os.kill(before[0], how)
 
