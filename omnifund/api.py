@@ -172,8 +172,7 @@ class API:
         return read_json_object(response)
 
     def _send(self, target: str, stored: StoredToken) -> Response:
-        # Always "Bearer": OmniFund compares the scheme case-sensitively, whatever its own
-        # token_type says (wire behaviour, fact 4).
+        # Always "Bearer": OmniFund compares the scheme's case, whatever its token_type says.
         headers = {
             "Accept": "application/ld+json, application/json",
             "Authorization": f"Bearer {stored.token.access_token}",

@@ -159,7 +159,7 @@ def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...
         first = _home() if helpless else Action("Sign in again", url_for("auth.login"))
         if not auth.is_signed_in():
             return (first,)
-        # Whoever is signed in lost nothing because OmniFund did not respond.
+        # A merchant who is signed in lost nothing because OmniFund did not respond.
         return (dashboard, first) if isinstance(error, errors.Unavailable) else (first, dashboard)
     if request.method == "GET":
         again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
