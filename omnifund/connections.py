@@ -27,6 +27,7 @@ from omnifund.token_store import MAX_LOCK_SECONDS, NEVER, LockState, Swap, Token
 
 _FAILED: Final = b"failed "
 _MAX_PAUSE_SECONDS: Final = 3600  # the longest pause after a failed refresh
+_RESEAL_SECONDS: Final = 10  # a lock's end, should this process die in between
 
 
 class _Ended(msgspec.Struct, frozen=True, array_like=True):
@@ -214,8 +215,9 @@ class Connections:
     def reseal(self) -> Resealed:
         """Encrypt every listed connection with the newest secret key.
 
-        Safe to repeat, and while connections are in use. When it returns 0 for ``older_key``, no
-        listed connection needs an older key any more.
+        Safe to repeat, and while connections are in use: one that is being refreshed is left to the
+        next run. When it returns 0 for ``older_key``, no listed connection needs an older key any
+        more.
         """
         counts = [0, 0, 0]
         for connection_id in self.store.list_ids():
@@ -229,8 +231,11 @@ class Connections:
                 continue
             if number > 0:
                 new = self.cipher.seal(packed, secret=connection_id, name=name)
-                # Its place in the list stays. If a refresh is faster, that used the newest key.
-                self.store.replace(connection_id, record, new, refreshed_at=None, lock=b"")
+                # A refresh replaces what it has read, and OmniFund has dropped that by then.
+                lock = self.acquire_refresh_lock(connection_id, seconds=_RESEAL_SECONDS)
+                if lock.acquired:  # Its place in the list stays.
+                    mine = lock.owner
+                    self.store.replace(connection_id, record, new, refreshed_at=None, lock=mine)
             counts[min(number, 1)] += 1
         return Resealed(*counts)
 

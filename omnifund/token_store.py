@@ -181,12 +181,15 @@ class RedisTokenStore(RedisStore):
         refreshed_at: int | None = None,
         lock: bytes,
     ) -> bool:
-        commands: list[Command] = [
-            ("EVAL", _REPLACE, 2, *self._keys(connection_id), old, new, lock)
-        ]
-        if refreshed_at is not None:
-            commands.append(("ZADD", _INDEX, "XX", refreshed_at, connection_id))
-        return bool(self.execute(*commands)[0])
+        key, name = self._keys(connection_id)
+        replaced = bool(self.execute(("EVAL", _REPLACE, 2, key, name, old, new, lock))[0])
+        if replaced and refreshed_at is not None:
+            # The list has another slot in a Cluster, so no script changes both. Whoever connected
+            # again in between is moved to the front, where keep_alive looks at each.
+            place: Command = ("ZADD", _INDEX, "XX", refreshed_at, connection_id)
+            if self.execute(place, ("GET", key))[1] not in (new, None):
+                self.execute(("ZADD", _INDEX, "XX", 0, connection_id))
+        return replaced
 
     def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool = False) -> bool:
         keys = self._keys(connection_id)

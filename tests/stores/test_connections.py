@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from omnifund.errors import (
 )
 from omnifund.events import Event
 from omnifund.refresh import FAILURES_IN_A_ROW
+from omnifund.token import Token
 from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
@@ -78,6 +79,20 @@ class Product:
     def customers(self, owner: str) -> int:
         """Return how many customers the product sees."""
         return len(self.omnifund.api.customers(owner).items)
+
+    def during_a_refresh(self, act: Callable[[], object]) -> None:
+        """Have ``act`` happen once, while OmniFund's response to a refresh is on its way."""
+        oauth = self.omnifund.oauth
+        honest = oauth.refresh
+
+        def refresh(token: Token) -> Token:
+            del oauth.__dict__["refresh"]
+            try:
+                return honest(token)
+            finally:
+                act()
+
+        oauth.__dict__["refresh"] = refresh
 
 
 @pytest.fixture
@@ -428,6 +443,64 @@ class TestKeys:
         rotating = product.process(secret_keys=["n" * 40, *product.keys])
         rotating.reseal()
         assert list(rotating.keep_alive()) == [("user 1", None)]
+
+
+class TestDuringARefresh:
+    """What happens while OmniFund's response to a refresh is on its way."""
+
+    def test_disconnecting_is_final(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.during_a_refresh(lambda: product.omnifund.disconnect("user 1"))
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.provider.refreshes == 1
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_disconnecting_is_final_when_omnifund_refuses_too(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.provider.revoke_refresh_tokens()
+        product.during_a_refresh(lambda: product.omnifund.disconnect("user 1"))
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_connecting_again_wins(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.during_a_refresh(lambda: product.connect("user 1"))
+        product.customers("user 1")
+        assert product.omnifund.tokens.load("user 1").token.generation == 0
+        product.clock.advance(8 * DAY)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+
+    def test_connecting_again_wins_when_omnifund_refuses_and_is_kept_alive(
+        self, product: Product
+    ) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.provider.revoke_refresh_tokens()
+        product.during_a_refresh(lambda: product.connect("user 1"))
+        assert product.customers("user 1")
+        product.clock.advance(8 * DAY)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+
+    def test_another_key_takes_nothing_away(self, product: Product) -> None:
+        """M15: OmniFund has forgotten the old refresh token by then."""
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        rotating = product.process(secret_keys=["n" * 40, *product.keys])
+        told = list[Resealed]()
+        product.during_a_refresh(lambda: told.append(rotating.reseal()))
+        fresh = product.omnifund.renew("user 1").token
+        assert told == [Resealed(newest_key=0, older_key=1, unreadable=0)]
+        assert rotating.tokens.load("user 1").token == fresh
+        assert rotating.reseal() == Resealed(newest_key=0, older_key=1, unreadable=0)
+        assert rotating.reseal() == Resealed(newest_key=1, older_key=0, unreadable=0)
+        assert rotating.renew("user 1").token.generation == 2
 
 
 def test_the_database_contains_no_secret(product: Product) -> None:
