@@ -147,6 +147,10 @@ class Connections:
         """Delete all that is stored for the connection."""
         self.store.delete(connection_id, listed=self.lasting)
 
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Drop the ID of a connection that is gone; see ``TokenStore.unlist``."""
+        self.store.unlist(connection_id, refreshed_before)
+
     def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
         owner = secrets.token_bytes(16)

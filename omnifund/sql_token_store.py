@@ -175,6 +175,9 @@ class SQLTokenStore:
         query = select(connections.c.id).where(listed).order_by(column)
         return self._run(lambda db: list(db.scalars(query)))
 
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Do nothing: the list is of rows, and where no row is, none is listed."""
+
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         name = _lock_name(connection_id)
 

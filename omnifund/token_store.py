@@ -41,6 +41,10 @@ if ARGV[3] == '0' then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
+_UNLIST: Final = """
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if score and tonumber(score) <= tonumber(ARGV[2]) then redis.call('ZREM', KEYS[1], ARGV[1]) end
+"""
 _SWAP: Final = """
 local last = redis.pcall('GET', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
@@ -107,6 +111,9 @@ class TokenStore(Protocol):
 
         ``refreshed_before``: only those last refreshed at that time or before.
         """
+
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Drop an ID without a record from the list, unless it has been saved since that time."""
 
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         """Acquire the refresh lock if it is free, and read the record, all at one moment."""
@@ -201,6 +208,9 @@ class RedisTokenStore(RedisStore):
         before = "+inf" if refreshed_before is None else refreshed_before
         (found,) = self.execute(("ZRANGEBYSCORE", _INDEX, "-inf", before))
         return [each.decode() for each in found]
+
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        self.execute(("EVAL", _UNLIST, 1, _INDEX, connection_id, refreshed_before))
 
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         key, name = self._keys(connection_id)

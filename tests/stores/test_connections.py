@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from omnifund.client import OmniFund, SignIn
-from omnifund.connections import Resealed
+from omnifund.connections import Resealed, StoredToken
 from omnifund.errors import (
     ConnectionEnded,
     ConnectionNotFound,
@@ -24,6 +24,7 @@ from omnifund.errors import (
     OwnerMismatch,
     ReauthorizationRequired,
     RefreshRejected,
+    StoreUnavailable,
 )
 from omnifund.events import Event
 from omnifund.refresh import FAILURES_IN_A_ROW
@@ -93,6 +94,22 @@ class Product:
                 act()
 
         oauth.__dict__["refresh"] = refresh
+
+    def without_storing(self, seconds: float) -> None:
+        """Have the store refuse refreshed tokens for so long, by a clock that waiting moves."""
+        store, refresher = self.omnifund.tokens.store, self.omnifund.refresher
+        honest, now = store.replace, [0.0]
+
+        def replace(*arguments: Any, **options: Any) -> bool:
+            if now[0] < seconds:
+                raise StoreUnavailable("the database is away")
+            return honest(*arguments, **options)
+
+        def sleep(pause: float) -> None:
+            now[0] += pause
+
+        store.__dict__["replace"] = replace
+        refresher.monotonic, refresher.sleep = lambda: now[0], sleep
 
 
 @pytest.fixture
@@ -375,6 +392,75 @@ class TestKeepingAlive:
         product.omnifund.disconnect("user 2")
         assert list(run) == []
         assert product.omnifund.tokens.list_ids() == ["user 1"]
+
+    def test_one_that_is_only_in_the_list_is_dropped(self, product: Product) -> None:
+        """Half of a deletion has failed."""
+        product.connect("user 1")
+        product.database.open().delete("user 1", listed=False)
+        product.clock.advance(13 * DAY)
+        assert list(product.omnifund.keep_alive()) == []
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_one_that_connects_again_meanwhile_stays(self, product: Product) -> None:
+        """Between being seen as gone and being dropped from the list."""
+        for owner in ("user 1", "user 2"):
+            product.connect(owner)
+        product.clock.advance(13 * DAY)
+        tokens = product.omnifund.tokens
+        honest = tokens.load
+
+        def load(owner: str) -> StoredToken:
+            try:
+                return honest(owner)
+            finally:
+                if owner == "user 2":
+                    product.connect(owner)
+
+        tokens.__dict__["load"] = load
+        run = product.omnifund.keep_alive()
+        assert next(run) == ("user 1", None)
+        product.omnifund.disconnect("user 2")
+        assert list(run) == []
+        assert honest("user 2").token.generation == 0
+        assert sorted(tokens.list_ids()) == ["user 1", "user 2"]
+
+    def test_a_store_that_fails_at_one_that_is_gone_does_not_end_the_run(
+        self, product: Product
+    ) -> None:
+        for owner in ("user 1", "user 2", "user 3"):
+            product.connect(owner)
+        product.clock.advance(13 * DAY)
+        run = product.omnifund.keep_alive()
+        assert next(run) == ("user 1", None)
+        product.omnifund.disconnect("user 2")
+
+        def fail(*_: object, **__: object) -> None:
+            raise StoreUnavailable("the database is away")
+
+        store = product.omnifund.tokens.store
+        for name in ("delete", "unlist"):
+            store.__dict__[name] = fail
+        assert list(run) == [("user 3", None)]
+
+    def test_new_tokens_are_stored_when_the_store_comes_back_in_half_a_minute(
+        self, product: Product
+    ) -> None:
+        """E8: no merchant waits for a job, so it tries for longer than a request."""
+        product.connect("user 1")
+        product.clock.advance(7 * DAY)
+        product.without_storing(seconds=29)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+        assert product.omnifund.renew("user 1").token.generation == 2
+
+    def test_new_tokens_that_cannot_be_stored_are_a_failure(self, product: Product) -> None:
+        product.connect("user 1")
+        product.connect("user 2")
+        product.clock.advance(7 * DAY)
+        product.without_storing(seconds=31)
+        first, second = product.omnifund.keep_alive()
+        assert (first.connection_id, second) == ("user 1", ("user 2", None))
+        assert isinstance(first.error, StoreUnavailable)
+        assert Event.REFRESH_UNSAVED in product.database.events
 
     def test_several_machines_at_once_refresh_each_once(self, product: Product) -> None:
         """M3, E1"""
