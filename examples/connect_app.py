@@ -93,7 +93,8 @@ if engine.dialect.name == "sqlite":
         db.exec_driver_sql("PRAGMA journal_mode = WAL")
 # A product with a migration tool creates both there instead.
 store.create_tables()
-users.metadata.create_all(engine)
+with engine.begin() as db:  # Workers may start at once.
+    db.execute(sql.schema.CreateTable(users, if_not_exists=True))
 
 keys = os.environ["SECRET_KEY"].split(",")  # the newest first
 omnifund = OmniFund(

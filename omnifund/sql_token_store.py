@@ -7,6 +7,7 @@ Not imported by other modules; it needs SQLAlchemy (the extra ``sql``). Give the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
 
 from omnifund.encryption import fingerprint
 from omnifund.errors import StoreUnavailable
@@ -73,6 +74,26 @@ _REPLACE: Final = update(connections).where(
 _UNLOCK: Final = delete(claims).where(
     claims.c.name == bindparam("its_name"), claims.c.holder == bindparam("its_holder")
 )
+# SQLite's name of the error, or PostgreSQL's SQLSTATE; what either begins with.
+_UNKNOWN: Final = "the database failed"
+_FAILURES: Final = {
+    "SQLITE_FULL": "the database is full",
+    "SQLITE_READONLY": "the database is read-only",
+    "SQLITE_BUSY": "another process keeps the database locked",
+    "SQLITE_CANTOPEN": "the database file cannot be opened",
+    "SQLITE_NOTADB": "the file is not a database",
+    "SQLITE_CORRUPT": "the database file is damaged",
+    "SQLITE_ERROR": "a table or column is missing: see create_tables()",
+    "42P01": "a table or column is missing: see create_tables()",
+    "42703": "a table or column is missing: see create_tables()",
+    "42501": "the database does not permit a statement",
+    "25006": "the database is read-only",
+    "28": "the database refused the user or the password",
+    "53100": "the database is full",
+    "53300": "the database has too many connections",
+    "55P03": "another process keeps the database locked",
+    "57014": "the database did not respond in time",
+}
 
 
 class SQLTokenStore:
@@ -103,8 +124,11 @@ class SQLTokenStore:
         )
 
     def create_tables(self) -> None:
-        """Create the two tables, if they do not exist."""
-        metadata.create_all(self._engine)
+        """Create the two tables, if they do not exist. All processes may do so at their start."""
+        for _ in metadata.tables:
+            with suppress(DBAPIError):  # Another process has created one a moment ago.
+                return metadata.create_all(self._engine)
+        return metadata.create_all(self._engine)
 
     def load(self, connection_id: str) -> bytes | None:
         return self._run(lambda db: self._record(db, connection_id))
@@ -216,7 +240,7 @@ class SQLTokenStore:
         except SQLAlchemyError as error:
             self._on_event(Event.STORE_FAILED, reason=type(error).__name__)
             # `from None`: SQLAlchemy's text quotes the statement's values.
-            raise StoreUnavailable("the database failed") from None
+            raise StoreUnavailable(_sentence(error)) from None
 
     def _try(self, work: Callable[[Connection], Result]) -> Result:
         try:
@@ -258,6 +282,14 @@ class SQLTokenStore:
         values = {"holder": swap.value, "expires_at": self._now + swap.seconds}
         db.execute(update(claims).where(claims.c.name == swap.name).values(values))
         return last or None
+
+
+def _sentence(error: SQLAlchemyError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no connection to the database became free in time"
+    cause = getattr(error, "orig", None)
+    code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None))
+    return next((text for key, text in _FAILURES.items() if code.startswith(key)), _UNKNOWN)
 
 
 def _lock_name(connection_id: str) -> str:
