@@ -6,6 +6,7 @@ Not imported by other modules; it needs SQLAlchemy (the extra ``sql``). Give the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -93,6 +94,8 @@ _FAILURES: Final = {
     "53300": "the database has too many connections",
     "55P03": "another process keeps the database locked",
     "57014": "the database did not respond in time",
+    "57P": "the database has closed the connection",
+    "None": "the database is unreachable",
 }
 
 
@@ -107,6 +110,7 @@ class SQLTokenStore:
             raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
         self._engine = engine.execution_options(isolation_level=_ISOLATION[engine.dialect.name])
         self._on_event = on_event
+        self._process = os.getpid()
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
         expires_at = connections.c.expires_at
@@ -243,6 +247,10 @@ class SQLTokenStore:
             raise StoreUnavailable(_sentence(error)) from None
 
     def _try(self, work: Callable[[Connection], Result]) -> Result:
+        if self._process != os.getpid():
+            # After a fork, the pool's connections are still the parent's.
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
         try:
             with self._engine.begin() as db:
                 return work(db)

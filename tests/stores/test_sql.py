@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +34,8 @@ from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
 from tests.stores.test_every_store import NEW, OLD, replace, save
 from tests.support.postgres import PostgresServer
-from tests.support.processes import wait_until
+from tests.support.processes import free_port, wait_until
+from tests.support.servers import REPOSITORY
 from tests.support.stack import Clock
 
 MANY = 100_000
@@ -178,6 +181,28 @@ def test_a_failure_says_nothing_of_what_was_stored() -> None:
     assert events == [(Event.STORE_FAILED, {"reason": "OperationalError"})]
 
 
+FORKING = """
+import os, sys
+from sqlalchemy import create_engine
+from omnifund.sql_token_store import SQLTokenStore
+store = SQLTokenStore(create_engine(sys.argv[1]))
+store.load("user 1")
+child = os.fork()
+wrong = sum(store.load("user 1") != bytes.fromhex(sys.argv[2]) for _ in range(500))
+if child == 0:
+    os._exit(min(wrong, 1))
+print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_after_a_fork_both_processes_read_what_is_stored(engine: Engine) -> None:
+    """Two workers on one socket would read each other's rows, or that there is no connection."""
+    save(SQLTokenStore(engine))
+    command = [sys.executable, "-c", FORKING, str(engine.url), OLD.hex()]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 0\n", done.stderr
+
+
 class TestWhatAnOperatorReads:
     """A failure has a cause that somebody can remove; the sentence names it, and no value."""
 
@@ -250,6 +275,8 @@ class TestWhatAnOperatorReads:
             db.execute(text("GRANT USAGE ON SCHEMA public TO stranger"))
         stranger = failing(url.replace("postgres@", "stranger@"))
         assert stranger == "the database does not permit a statement"
+        nowhere = url.replace(f":{postgres.port}", f":{free_port()}")
+        assert failing(nowhere) == "the database is unreachable"
         with engine.begin() as db:
             db.execute(text("DROP OWNED BY stranger"))
             db.execute(text("DROP ROLE stranger"))
