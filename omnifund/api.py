@@ -196,12 +196,15 @@ def require_success(response: Response) -> None:
 
 def _items(read: Callable[[int], Page[Item]]) -> Iterator[Item]:
     number: int | None = 1
+    last: tuple[Item, ...] = ()
     while number is not None:
         if number > MAX_PAGES:
             raise errors.InvalidResponse(f"a collection of more than {MAX_PAGES} pages")
         page = read(number)
+        if page.items and page.items == last:
+            raise errors.InvalidResponse("OmniFund's API returned the same page twice")
         yield from page.items
-        number = page.next_page
+        number, last = page.next_page, page.items
 
 
 def _page(page: int) -> list[tuple[str, str]]:
