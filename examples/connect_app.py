@@ -258,7 +258,11 @@ def keep_alive() -> None:
 @commands.command("reseal")
 def reseal() -> None:
     """Encrypt all connections with the first key of SECRET_KEY."""
-    done = omnifund.reseal()
+    try:
+        done = omnifund.reseal()
+    except Unavailable as error:
+        click.echo(f"Gave up; run it again later: {error}", err=True)
+        sys.exit(1)
     click.echo(
         f"{done.newest_key} with the newest key, {done.older_key} with an older one until now, "
         f"{done.unreadable} unreadable"

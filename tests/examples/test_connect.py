@@ -268,3 +268,18 @@ def test_the_commands_tell_what_they_did(browser: Browser, site: Site) -> None:
     assert site.care("reseal", SECRET_KEY=new).stdout.startswith("1 with the newest key, 0 ")
     unreadable = site.care("reseal")
     assert (unreadable.returncode, unreadable.stdout[-13:]) == (1, "1 unreadable\n")
+
+
+def test_the_commands_say_plainly_that_the_database_fails(browser: Browser, site: Site) -> None:
+    browser.register("Ada")
+    browser.connect()
+    keys = {"SECRET_KEY": f"{secrets.token_urlsafe(48)},{site.variables['SECRET_KEY']}"}
+    busy = {"DATABASE_URL": f"{site.variables['DATABASE_URL']}?timeout=0", **keys}
+    with site.database() as db:
+        db.execute(text("UPDATE users SET name = name"))
+        resealed = site.care("reseal", **busy)
+    assert (resealed.returncode, resealed.stdout) == (1, "")
+    assert resealed.stderr == (
+        "Gave up; run it again later: another process keeps the database locked\n"
+    )
+    assert site.care("reseal", **keys).returncode == 0

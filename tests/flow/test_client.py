@@ -398,3 +398,10 @@ def test_a_timeout_that_no_refresh_lock_outlives_is_refused() -> None:
     client("redis://localhost:1", url, http_client=HTTPClient(url, total_timeout=50))
     with pytest.raises(ValueError, match="50 seconds"):
         client("redis://localhost:1", url, http_client=HTTPClient(url, total_timeout=51))
+
+
+def test_an_owner_that_is_no_text_is_refused_at_once() -> None:
+    """M1: a user's ID is often a number, and the callback would compare it with text."""
+    omnifund, number = client("redis://localhost:1", "http://localhost:9"), 7
+    with pytest.raises(ValueError, match="text"):
+        omnifund.create_authorization_request({}, owner=number)  # type: ignore[arg-type]  # a mistake
