@@ -81,7 +81,7 @@ class Resealed(NamedTuple):
 
 @dataclass(eq=False)
 class Connections:
-    """Reads and writes connections. Each method is one round trip, and raises ``StoreUnavailable``.
+    """Reads and writes connections. Each method raises ``StoreUnavailable``.
 
     ``lasting``: connections have no end of their own, so they are listed, and what ended one stays
     readable. ``client_tag`` changes with the client's credentials, and a failed refresh with

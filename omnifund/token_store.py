@@ -72,8 +72,9 @@ class LockState(NamedTuple):
 class TokenStore(Protocol):
     """Encrypted records by connection ID, and claims by name.
 
-    Each method is one round trip or transaction, and does no harm when it is sent twice. It raises
-    ``StoreUnavailable`` when the database fails, which never means "nothing is stored".
+    Each method is one transaction, or one round trip (two, where ``replace`` changes the list), and
+    does no harm when it is sent twice. It raises ``StoreUnavailable`` when the database fails,
+    which never means "nothing is stored".
     ``refreshed_at``: Unix seconds for a connection that is to be listed, ``NEVER`` when it cannot
     be refreshed any more, ``None`` for one that ends by itself.
     """
