@@ -79,7 +79,8 @@ for an hour at most, the refresh token for 14 days, for anybody who has a copy.<
 """
 
 # A frozen server would hold each request as long as the system lets it; see the page.
-engine = sql.create_engine(os.environ.get("DATABASE_URL", "sqlite:///product.db"))
+database = os.environ.get("DATABASE_URL", "sqlite:///product.db")
+engine = sql.create_engine(database, pool_pre_ping=True)  # Not the dead ones after a restart.
 users = sql.Table(
     "users",
     sql.MetaData(),
@@ -88,13 +89,16 @@ users = sql.Table(
     sql.Column("password_hash", sql.String(255), nullable=False),
 )
 store = SQLTokenStore(engine)
-if engine.dialect.name == "sqlite":
-    with engine.connect() as db:  # Readers wait for no writer; the file remembers it.
-        db.exec_driver_sql("PRAGMA journal_mode = WAL")
-# A product with a migration tool creates both there instead.
-store.create_tables()
-with engine.begin() as db:  # Workers may start at once.
-    db.execute(sql.schema.CreateTable(users, if_not_exists=True))
+try:
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as db:  # Readers wait for no writer; the file remembers it.
+            db.exec_driver_sql("PRAGMA journal_mode = WAL")
+    # A product with a migration tool creates both there instead.
+    store.create_tables()
+    with engine.begin() as db:  # Workers may start at once.
+        db.execute(sql.schema.CreateTable(users, if_not_exists=True))
+except sql.exc.OperationalError:
+    sys.exit("The database does not respond.")
 
 keys = os.environ["SECRET_KEY"].split(",")  # the newest first
 omnifund = OmniFund(

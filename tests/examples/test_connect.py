@@ -283,3 +283,11 @@ def test_the_commands_say_plainly_that_the_database_fails(browser: Browser, site
         "Gave up; run it again later: another process keeps the database locked\n"
     )
     assert site.care("reseal", **keys).returncode == 0
+
+
+def test_a_job_that_cannot_reach_the_database_says_so_in_one_line(site: Site) -> None:
+    """Cron mails what a job prints."""
+    nowhere = {"DATABASE_URL": "sqlite:////no/such/folder/product.db"}
+    for job in (site.nightly(**nowhere), site.care("keep-alive", **nowhere)):
+        assert (job.returncode, job.stdout) == (1, "")
+        assert job.stderr == "The database does not respond.\n"
