@@ -79,7 +79,8 @@ for an hour at most, the refresh token for 14 days, for anybody who has a copy.<
 """
 
 # A frozen server would hold each request as long as the system lets it; see the page.
-engine = sql.create_engine(os.environ.get("DATABASE_URL", "sqlite:///product.db"))
+database = os.environ.get("DATABASE_URL", "sqlite:///product.db")
+engine = sql.create_engine(database, pool_pre_ping=True)  # Not the dead ones after a restart.
 users = sql.Table(
     "users",
     sql.MetaData(),
@@ -88,12 +89,16 @@ users = sql.Table(
     sql.Column("password_hash", sql.String(255), nullable=False),
 )
 store = SQLTokenStore(engine)
-if engine.dialect.name == "sqlite":
-    with engine.connect() as db:  # Readers wait for no writer; the file remembers it.
-        db.exec_driver_sql("PRAGMA journal_mode = WAL")
-# A product with a migration tool creates both there instead.
-store.create_tables()
-users.metadata.create_all(engine)
+try:
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as db:  # Readers wait for no writer; the file remembers it.
+            db.exec_driver_sql("PRAGMA journal_mode = WAL")
+    # A product with a migration tool creates both there instead.
+    store.create_tables()
+    with engine.begin() as db:  # Workers may start at once.
+        db.execute(sql.schema.CreateTable(users, if_not_exists=True))
+except sql.exc.OperationalError:
+    sys.exit("The database does not respond.")
 
 keys = os.environ["SECRET_KEY"].split(",")  # the newest first
 omnifund = OmniFund(
@@ -257,7 +262,11 @@ def keep_alive() -> None:
 @commands.command("reseal")
 def reseal() -> None:
     """Encrypt all connections with the first key of SECRET_KEY."""
-    done = omnifund.reseal()
+    try:
+        done = omnifund.reseal()
+    except Unavailable as error:
+        click.echo(f"Gave up; run it again later: {error}", err=True)
+        sys.exit(1)
     click.echo(
         f"{done.newest_key} with the newest key, {done.older_key} with an older one until now, "
         f"{done.unreadable} unreadable"

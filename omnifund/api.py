@@ -194,11 +194,15 @@ def require_success(response: Response) -> None:
 
 
 def _items(read: Callable[[int], Page[Item]]) -> Iterator[Item]:
+    last: tuple[Item, ...] = ()
     for number in range(1, MAX_PAGES + 1):
         page = read(number)
+        if page.items and page.items == last:
+            raise errors.InvalidResponse("OmniFund's API returned the same page twice")
         yield from page.items
         if page.next_page is None:
             return
+        last = page.items
     raise errors.InvalidResponse(f"a collection of more than {MAX_PAGES} pages")
 
 

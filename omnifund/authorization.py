@@ -88,8 +88,9 @@ def parse_query(query_string: str | bytes) -> Parameters:
 
 def usable_owner(owner: str) -> str:
     """Return ``owner`` if every store can have it as a key. Raises ``ValueError``."""
-    if len(owner) > MAX_OWNER_LENGTH or not owner.isprintable():
-        raise ValueError(f"an owner has at most {MAX_OWNER_LENGTH} characters, all printable")
+    is_text = isinstance(owner, str)  # A user's ID is often a number.
+    if not is_text or len(owner) > MAX_OWNER_LENGTH or not owner.isprintable():
+        raise ValueError(f"an owner is text of at most {MAX_OWNER_LENGTH} printable characters")
     return owner
 
 

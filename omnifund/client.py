@@ -25,7 +25,12 @@ from omnifund.encryption import Cipher, fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.http import HTTPClient
 from omnifund.oauth import OAuthClient
-from omnifund.refresh import KEEP_ALIVE_SECONDS, KeptAlive, TokenRefresher
+from omnifund.refresh import (
+    KEEP_ALIVE_SECONDS,
+    MAX_REQUEST_SECONDS,
+    KeptAlive,
+    TokenRefresher,
+)
 from omnifund.token import Token
 from omnifund.token_store import TokenStore
 
@@ -113,6 +118,8 @@ class OmniFund:
         lasting = self.sign_in_seconds is None
         self.tokens = Connections(self.store, self.cipher, lasting, tag, self.on_event)
         timeout = self.http.total_timeout
+        if timeout > MAX_REQUEST_SECONDS:
+            raise ValueError(f"a request may take {MAX_REQUEST_SECONDS:.0f} seconds at most")
         self.refresher = TokenRefresher(
             self.oauth, self.tokens, leeway=self.leeway, request_timeout=timeout, **shared
         )

@@ -22,6 +22,7 @@ from omnifund.token_store import MAX_LOCK_SECONDS, NEVER, LockState, Swap, Token
 
 _FAILED: Final = b"failed "
 _MAX_PAUSE_SECONDS: Final = 3600  # the longest pause after a failed refresh
+_RESEAL_SECONDS: Final = 10  # a lock's end, should this process die in between
 
 
 class _Ended(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +76,7 @@ class Resealed(NamedTuple):
 
 @dataclass(eq=False)
 class Connections:
-    """Reads and writes connections. Each method is one round trip, and raises ``StoreUnavailable``.
+    """Reads and writes connections. Each method raises ``StoreUnavailable``.
 
     ``lasting``: connections have no end of their own, so they are listed, and what ended one stays
     readable. ``client_tag`` changes with the client's credentials, and a failed refresh with
@@ -141,12 +142,15 @@ class Connections:
         """Delete all that is stored for the connection."""
         self.store.delete(connection_id, listed=self.lasting)
 
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Drop the ID of a connection that is gone; see ``TokenStore.unlist``."""
+        self.store.unlist(connection_id, refreshed_before)
+
     def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
         owner = secrets.token_bytes(16)
         state = self.store.lock(connection_id, owner, seconds)
-        # A second more than this process locks: Redis counts in whole milliseconds.
-        if state.holder is not None and self._is_stale(state, max(MAX_LOCK_SECONDS, seconds + 1)):
+        if state.holder is not None and self._is_stale(state):
             # No process of this configuration wrote that: a planted value, or a failure from
             # before an operator corrected the client's credentials.
             self.store.release(connection_id, state.holder)
@@ -162,11 +166,11 @@ class Connections:
             stored = error
         return RefreshLock(owner, state.holder == owner, failure, stored)
 
-    def _is_stale(self, state: LockState, max_lock_seconds: float) -> bool:
+    def _is_stale(self, state: LockState) -> bool:
         holder = state.holder or b""
         if holder.startswith(self._failure_prefix()):
             return state.seconds > _MAX_PAUSE_SECONDS
-        return holder.startswith(_FAILED) or state.seconds > max_lock_seconds
+        return holder.startswith(_FAILED) or state.seconds > MAX_LOCK_SECONDS
 
     def release_refresh_lock(
         self, connection_id: str, lock: RefreshLock, failure: Failure | None = None
@@ -210,8 +214,9 @@ class Connections:
     def reseal(self) -> Resealed:
         """Encrypt every listed connection with the newest secret key.
 
-        Safe to repeat, and while connections are in use. When it returns 0 for ``older_key``, no
-        listed connection needs an older key any more.
+        Safe to repeat, and while connections are in use: one that is being refreshed is left to the
+        next run. When it returns 0 for ``older_key``, no listed connection needs an older key any
+        more.
         """
         counts = [0, 0, 0]
         for connection_id in self.store.list_ids():
@@ -225,8 +230,11 @@ class Connections:
                 continue
             if number > 0:
                 new = self.cipher.seal(packed, secret=connection_id, name=name)
-                # Its place in the list stays. If a refresh is faster, that used the newest key.
-                self.store.replace(connection_id, record, new, refreshed_at=None, lock=b"")
+                # A refresh replaces what it has read, and OmniFund has dropped that by then.
+                lock = self.acquire_refresh_lock(connection_id, seconds=_RESEAL_SECONDS)
+                if lock.acquired:  # Its place in the list stays.
+                    mine = lock.owner
+                    self.store.replace(connection_id, record, new, refreshed_at=None, lock=mine)
             counts[min(number, 1)] += 1
         return Resealed(*counts)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,9 +23,13 @@ from omnifund.encryption import fingerprint
 from omnifund.events import Event, OnEvent, ignore
 from omnifund.oauth import OAuthClient
 from omnifund.token import Token
+from omnifund.token_store import MAX_LOCK_SECONDS
 
 WAIT_SECONDS: Final = 5.0  # how long a request waits for another request's refresh
 SAVE_SECONDS: Final = 5.0  # how long storing is tried: OmniFund has dropped the old token
+PATIENT_SAVE_SECONDS: Final = 30.0  # the same where no request waits
+MAX_REQUEST_SECONDS: Final = MAX_LOCK_SECONDS - SAVE_SECONDS - 5
+"""The longest time a token request may take: the refresh lock has to outlive it."""
 KEEP_ALIVE_SECONDS: Final = 7 * 24 * 3600
 """From which age on ``keep_alive`` refreshes tokens: half the life of OmniFund's refresh tokens,
 so that a run that fails can be repeated on six more days."""
@@ -49,7 +53,9 @@ class TokenRefresher:
     """Returns access tokens by connection ID; refreshes them when they are due.
 
     ``leeway``: seconds before expiry from which a token is refreshed. ``request_timeout``: the
-    longest that a token request can take, in seconds. ``clock`` returns Unix seconds.
+    longest that a token request can take, in seconds. ``clock`` returns Unix seconds;
+    ``monotonic`` and ``sleep`` only pace waiting. ``patient``: storing is tried for longer, and
+    raises ``StoreUnavailable`` when it fails, because no request could use the token.
     """
 
     oauth: OAuthClient
@@ -58,7 +64,16 @@ class TokenRefresher:
     leeway: float
     request_timeout: float
     clock: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
     on_event: OnEvent = ignore
+    patient: bool = False
+
+    @property
+    def save_seconds(self) -> float:
+        """How long storing is tried."""
+        longest = MAX_LOCK_SECONDS - self.request_timeout - 5
+        return min(PATIENT_SAVE_SECONDS, longest) if self.patient else SAVE_SECONDS
 
     def valid_token(self, connection_id: str, stored: StoredToken | None = None) -> StoredToken:
         """Return a token that OmniFund should accept now.
@@ -100,20 +115,21 @@ class TokenRefresher:
         When a run ends early, what is done is not done again; two runs at once share the work.
         Raises ``Unavailable`` when it gives up, because OmniFund serves none.
         """
-        failures = 0
+        failures, patient = 0, replace(self, patient=True)
         for connection_id in self.tokens.list_ids(refreshed_before):
             error: errors.OmniFundError | None = None
             try:
                 stored = self.tokens.load(connection_id)
                 if stored.token.obtained_at > refreshed_before:
                     continue  # Another run was faster,
-                fresh = self._refresh(connection_id, stored, wait=False)
+                fresh = patient._refresh(connection_id, stored, wait=False)
                 if fresh.version == stored.version:
                     continue  # or is at work on it.
                 failures = 0
                 _raise_if_kept(fresh, stored)
             except errors.ConnectionNotFound:
-                self.tokens.delete(connection_id)  # from the list
+                with suppress(errors.StoreUnavailable):  # The next run comes across it too.
+                    self.tokens.unlist(connection_id, refreshed_before)
                 continue
             except errors.OmniFundError as failure:
                 error = failure
@@ -136,10 +152,10 @@ class TokenRefresher:
             if works:
                 return stale
             raise _expired(stale, "the access token has expired, and there is no refresh token")
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = self.monotonic() + WAIT_SECONDS
         # The lock outlives the slowest refresh and its storing, so no second request acquires it
         # while the first is still at work; the rest is for a server that is slow itself.
-        seconds = self.request_timeout + SAVE_SECONDS + 5
+        seconds = self.request_timeout + self.save_seconds + 5
         while True:
             lock = self.tokens.acquire_refresh_lock(connection_id, seconds=seconds)
             now = lock.stored
@@ -155,9 +171,9 @@ class TokenRefresher:
                 raise _as_seen(_recent_failure(lock.failure), stale, works=works)
             if not wait:
                 return stale
-            if time.monotonic() >= deadline:
+            if self.monotonic() >= deadline:
                 raise errors.RefreshInProgress("another request is still refreshing this token")
-            time.sleep(_POLL_SECONDS)
+            self.sleep(_POLL_SECONDS)
 
     def _refresh_under_lock(
         self, connection_id: str, stale: StoredToken, lock: RefreshLock, *, works: bool
@@ -182,18 +198,20 @@ class TokenRefresher:
     ) -> StoredToken:
         # Encrypted once: the store recognizes by the version that a first, unanswered try worked.
         fresh = self.tokens.prepare(connection_id, token)
-        deadline = time.monotonic() + SAVE_SECONDS
+        deadline = self.monotonic() + self.save_seconds
         while True:
             try:
                 saved = self.tokens.replace(connection_id, stale, fresh, lock)
                 break
             except errors.StoreUnavailable:
-                if time.monotonic() >= deadline:
+                if self.monotonic() >= deadline:
                     # This request can still be served. The next one needs a new sign-in, because
                     # OmniFund has dropped the old refresh token and the new one was not stored.
                     self._note(Event.REFRESH_UNSAVED, connection_id)
+                    if self.patient:
+                        raise
                     return fresh
-                time.sleep(_POLL_SECONDS)
+                self.sleep(_POLL_SECONDS)
         if saved:
             self._note(Event.REFRESH_SUCCEEDED, connection_id)
             return fresh

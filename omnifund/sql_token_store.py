@@ -6,12 +6,14 @@ Not imported by other modules; it needs SQLAlchemy (the extra ``sql``). Give the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
 
 from omnifund.encryption import fingerprint
 from omnifund.errors import StoreUnavailable
@@ -56,6 +58,28 @@ _REPLACE: Final = sa.update(connections).where(
 _UNLOCK: Final = sa.delete(claims).where(
     claims.c.name == sa.bindparam("its_name"), claims.c.holder == sa.bindparam("its_holder")
 )
+# SQLite's name of the error, or PostgreSQL's SQLSTATE; what either begins with.
+_UNKNOWN: Final = "the database failed"
+_FAILURES: Final = {
+    "SQLITE_FULL": "the database is full",
+    "SQLITE_READONLY": "the database is read-only",
+    "SQLITE_BUSY": "another process keeps the database locked",
+    "SQLITE_CANTOPEN": "the database file cannot be opened",
+    "SQLITE_NOTADB": "the file is not a database",
+    "SQLITE_CORRUPT": "the database file is damaged",
+    "SQLITE_ERROR": "a table or column is missing: see create_tables()",
+    "42P01": "a table or column is missing: see create_tables()",
+    "42703": "a table or column is missing: see create_tables()",
+    "42501": "the database does not permit a statement",
+    "25006": "the database is read-only",
+    "28": "the database refused the user or the password",
+    "53100": "the database is full",
+    "53300": "the database has too many connections",
+    "55P03": "another process keeps the database locked",
+    "57014": "the database did not respond in time",
+    "57P": "the database has closed the connection",
+    "None": "the database is unreachable",
+}
 
 
 class SQLTokenStore:
@@ -69,6 +93,7 @@ class SQLTokenStore:
             raise ValueError("SQLTokenStore supports SQLite and PostgreSQL")
         self._engine = engine.execution_options(isolation_level=_ISOLATION[engine.dialect.name])
         self._on_event = on_event
+        self._process = os.getpid()
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
         expires_at = connections.c.expires_at
@@ -87,8 +112,11 @@ class SQLTokenStore:
         )
 
     def create_tables(self) -> None:
-        """Create the two tables, if they do not exist."""
-        metadata.create_all(self._engine)
+        """Create the two tables, if they do not exist. All processes may do so at their start."""
+        for _ in metadata.tables:
+            with suppress(DBAPIError):  # Another process has created one a moment ago.
+                return metadata.create_all(self._engine)
+        return metadata.create_all(self._engine)
 
     def load(self, connection_id: str) -> bytes | None:
         return self._run(lambda db: self._record(db, connection_id))
@@ -150,6 +178,9 @@ class SQLTokenStore:
         query = sa.select(connections.c.id).where(listed).order_by(column)
         return self._run(lambda db: list(db.scalars(query)))
 
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Do nothing: the list is of rows, and where no row is, none is listed."""
+
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         name = _lock_name(connection_id)
 
@@ -188,9 +219,13 @@ class SQLTokenStore:
         except SQLAlchemyError as error:
             self._on_event(Event.STORE_FAILED, reason=type(error).__name__)
             # `from None`: SQLAlchemy's text quotes the statement's values.
-            raise StoreUnavailable("the database failed") from None
+            raise StoreUnavailable(_sentence(error)) from None
 
     def _try(self, work: Callable[[sa.Connection], Result]) -> Result:
+        if self._process != os.getpid():
+            # After a fork, the pool's connections are still the parent's.
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
         try:
             with self._engine.begin() as db:
                 return work(db)
@@ -230,6 +265,14 @@ class SQLTokenStore:
         values = {"holder": swap.value, "expires_at": self._now + swap.seconds}
         db.execute(sa.update(claims).where(claims.c.name == swap.name).values(values))
         return last or None
+
+
+def _sentence(error: SQLAlchemyError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no connection to the database became free in time"
+    cause = getattr(error, "orig", None)
+    code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None))
+    return next((text for key, text in _FAILURES.items() if code.startswith(key)), _UNKNOWN)
 
 
 def _lock_name(connection_id: str) -> str:

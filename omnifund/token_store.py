@@ -41,6 +41,10 @@ if ARGV[3] == '0' then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
+_UNLIST: Final = """
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if score and tonumber(score) <= tonumber(ARGV[2]) then redis.call('ZREM', KEYS[1], ARGV[1]) end
+"""
 _SWAP: Final = """
 local last = redis.pcall('GET', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
@@ -68,8 +72,9 @@ class LockState(NamedTuple):
 class TokenStore(Protocol):
     """Encrypted records by connection ID, and claims by name.
 
-    Each method is one round trip or transaction, and does no harm when it is sent twice. It raises
-    ``StoreUnavailable`` when the database fails, which never means "nothing is stored".
+    Each method is one transaction, or one round trip (two, where ``replace`` changes the list), and
+    does no harm when it is sent twice. It raises ``StoreUnavailable`` when the database fails,
+    which never means "nothing is stored".
     ``refreshed_at``: Unix seconds for a connection that is to be listed, ``NEVER`` when it cannot
     be refreshed any more, ``None`` for one that ends by itself.
     """
@@ -107,6 +112,9 @@ class TokenStore(Protocol):
 
         ``refreshed_before``: only those last refreshed at that time or before.
         """
+
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        """Drop an ID without a record from the list, unless it has been saved since that time."""
 
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         """Acquire the refresh lock if it is free, and read the record, all at one moment."""
@@ -175,12 +183,15 @@ class RedisTokenStore(RedisStore):
     def replace(
         self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
     ) -> bool:
-        commands: list[Command] = [
-            ("EVAL", _REPLACE, 2, *self._keys(connection_id), old, new, lock)
-        ]
-        if refreshed_at is not None:
-            commands.append(("ZADD", _INDEX, "XX", refreshed_at, connection_id))
-        return bool(self.execute(*commands)[0])
+        key, name = self._keys(connection_id)
+        replaced = bool(self.execute(("EVAL", _REPLACE, 2, key, name, old, new, lock))[0])
+        if replaced and refreshed_at is not None:
+            # The list has another slot in a Cluster, so no script changes both. Whoever connected
+            # again in between is moved to the front, where keep_alive looks at each.
+            place: Command = ("ZADD", _INDEX, "XX", refreshed_at, connection_id)
+            if self.execute(place, ("GET", key))[1] not in (new, None):
+                self.execute(("ZADD", _INDEX, "XX", 0, connection_id))
+        return replaced
 
     def delete(self, connection_id: str, old: bytes | None = None, *, listed: bool) -> bool:
         keys = self._keys(connection_id)
@@ -192,6 +203,9 @@ class RedisTokenStore(RedisStore):
         before = "+inf" if refreshed_before is None else refreshed_before
         (found,) = self.execute(("ZRANGEBYSCORE", _INDEX, "-inf", before))
         return [each.decode() for each in found]
+
+    def unlist(self, connection_id: str, refreshed_before: int) -> None:
+        self.execute(("EVAL", _UNLIST, 1, _INDEX, connection_id, refreshed_before))
 
     def lock(self, connection_id: str, holder: bytes, seconds: float) -> LockState:
         key, name = self._keys(connection_id)

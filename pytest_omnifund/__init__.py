@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -224,7 +225,10 @@ def _running_local_omnifund(pytestconfig: pytest.Config) -> Iterator[LocalOmniFu
     except ImportError as error:
         raise pytest.UsageError(f"No {error.name}: install omnifund[testing]") from error
     redirect_uri = str(pytestconfig.getini("omnifund_redirect_uri"))
-    with ValkeyServer() as valkey:
+    # Left to itself, it counts up from one port, and two test processes take the same one.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with ValkeyServer(port=port) as valkey:
         redis_url = f"redis://127.0.0.1:{valkey.port}"
         clock = Clock()
         app = create_app(Settings(redis_url, redirect_uri=redirect_uri), clock=clock)

@@ -268,3 +268,26 @@ def test_the_commands_tell_what_they_did(browser: Browser, site: Site) -> None:
     assert site.care("reseal", SECRET_KEY=new).stdout.startswith("1 with the newest key, 0 ")
     unreadable = site.care("reseal")
     assert (unreadable.returncode, unreadable.stdout[-13:]) == (1, "1 unreadable\n")
+
+
+def test_the_commands_say_plainly_that_the_database_fails(browser: Browser, site: Site) -> None:
+    browser.register("Ada")
+    browser.connect()
+    keys = {"SECRET_KEY": f"{secrets.token_urlsafe(48)},{site.variables['SECRET_KEY']}"}
+    busy = {"DATABASE_URL": f"{site.variables['DATABASE_URL']}?timeout=0", **keys}
+    with site.database() as db:
+        db.execute(text("UPDATE users SET name = name"))
+        resealed = site.care("reseal", **busy)
+    assert (resealed.returncode, resealed.stdout) == (1, "")
+    assert resealed.stderr == (
+        "Gave up; run it again later: another process keeps the database locked\n"
+    )
+    assert site.care("reseal", **keys).returncode == 0
+
+
+def test_a_job_that_cannot_reach_the_database_says_so_in_one_line(site: Site) -> None:
+    """Cron mails what a job prints."""
+    nowhere = {"DATABASE_URL": "sqlite:////no/such/folder/product.db"}
+    for job in (site.nightly(**nowhere), site.care("keep-alive", **nowhere)):
+        assert (job.returncode, job.stdout) == (1, "")
+        assert job.stderr == "The database does not respond.\n"

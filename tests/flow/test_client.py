@@ -24,6 +24,7 @@ from omnifund.errors import (
     ReauthorizationRequired,
 )
 from omnifund.events import Event, ignore
+from omnifund.http import HTTPClient
 from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 from tests.faults.provider import HonestProvider
@@ -389,3 +390,18 @@ def test_a_short_secret_key_is_refused_without_being_named(secret_keys: list[str
     with pytest.raises(ValueError, match="32 characters") as caught:
         client("redis://localhost:1", "http://localhost:9", secret_keys=secret_keys)
     assert "too short" not in str(caught.value)
+
+
+def test_a_timeout_that_no_refresh_lock_outlives_is_refused() -> None:
+    """E4: a longer lock counts as planted, so two processes would refresh at once."""
+    url = "http://localhost:9"
+    client("redis://localhost:1", url, http_client=HTTPClient(url, total_timeout=50))
+    with pytest.raises(ValueError, match="50 seconds"):
+        client("redis://localhost:1", url, http_client=HTTPClient(url, total_timeout=51))
+
+
+def test_an_owner_that_is_no_text_is_refused_at_once() -> None:
+    """M1: a user's ID is often a number, and the callback would compare it with text."""
+    omnifund, number = client("redis://localhost:1", "http://localhost:9"), 7
+    with pytest.raises(ValueError, match="text"):
+        omnifund.create_authorization_request({}, owner=number)  # type: ignore[arg-type]  # a mistake

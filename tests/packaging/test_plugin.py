@@ -129,6 +129,21 @@ def test_the_redirect_uri_can_be_set_for_all_tests(
     pytester.runpytest_subprocess("-p", "pytest_omnifund").assert_outcomes(passed=1)
 
 
+def test_processes_that_share_the_tests_each_have_one(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``pytest -n 4``: all look for a port for Valkey at the same moment."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    pytester.makepyfile(
+        "import pytest\n"
+        "@pytest.mark.parametrize('number', range(8))\n"
+        "def test_it(local_omnifund, number):\n"
+        "    assert local_omnifund.redis_url\n"
+    )
+    run = pytester.runpytest_subprocess("-p", "pytest_omnifund", "-n", "4")
+    run.assert_outcomes(passed=8)
+
+
 def test_the_documents_name_every_attribute() -> None:
     page = (REPOSITORY / "docs" / "testing-your-product.md").read_text()
     documented = set(re.findall(r"`(\w+)(?:\(|`)", page.partition("## The fixture")[2]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from omnifund.client import OmniFund, SignIn
-from omnifund.connections import Resealed
+from omnifund.connections import Resealed, StoredToken
 from omnifund.errors import (
     ConnectionEnded,
     ConnectionNotFound,
@@ -24,9 +24,11 @@ from omnifund.errors import (
     OwnerMismatch,
     ReauthorizationRequired,
     RefreshRejected,
+    StoreUnavailable,
 )
 from omnifund.events import Event
 from omnifund.refresh import FAILURES_IN_A_ROW
+from omnifund.token import Token
 from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
@@ -78,6 +80,36 @@ class Product:
     def customers(self, owner: str) -> int:
         """Return how many customers the product sees."""
         return len(self.omnifund.api.customers(owner).items)
+
+    def during_a_refresh(self, act: Callable[[], object]) -> None:
+        """Have ``act`` happen once, while OmniFund's response to a refresh is on its way."""
+        oauth = self.omnifund.oauth
+        honest = oauth.refresh
+
+        def refresh(token: Token) -> Token:
+            del oauth.__dict__["refresh"]
+            try:
+                return honest(token)
+            finally:
+                act()
+
+        oauth.__dict__["refresh"] = refresh
+
+    def without_storing(self, seconds: float) -> None:
+        """Have the store refuse refreshed tokens for so long, by a clock that waiting moves."""
+        store, refresher = self.omnifund.tokens.store, self.omnifund.refresher
+        honest, now = store.replace, [0.0]
+
+        def replace(*arguments: Any, **options: Any) -> bool:
+            if now[0] < seconds:
+                raise StoreUnavailable("the database is away")
+            return honest(*arguments, **options)
+
+        def sleep(pause: float) -> None:
+            now[0] += pause
+
+        store.__dict__["replace"] = replace
+        refresher.monotonic, refresher.sleep = lambda: now[0], sleep
 
 
 @pytest.fixture
@@ -311,13 +343,6 @@ print(len(omnifund.api.customers("user 1").items))
         assert int(seen[0]) > 0
         assert product.provider.refreshes == 1
 
-    def test_a_lock_is_kept_for_as_long_as_its_process_may_need(self, product: Product) -> None:
-        """E3: a host may give OmniFund more time than this app does."""
-        product.connect("user 1")
-        first, second = (product.process().tokens for _ in range(2))
-        assert first.acquire_refresh_lock("user 1", seconds=75.0005).acquired
-        assert not second.acquire_refresh_lock("user 1", seconds=75.0005).acquired
-
     def test_a_failure_is_remembered_by_all(self, product: Product) -> None:
         """C9, K16: OmniFund is not asked again before its pause has passed."""
         product.connect("user 1")
@@ -379,6 +404,75 @@ class TestKeepingAlive:
         product.omnifund.disconnect("user 2")
         assert list(run) == []
         assert product.omnifund.tokens.list_ids() == ["user 1"]
+
+    def test_one_that_is_only_in_the_list_is_dropped(self, product: Product) -> None:
+        """Half of a deletion has failed."""
+        product.connect("user 1")
+        product.database.open().delete("user 1", listed=False)
+        product.clock.advance(13 * DAY)
+        assert list(product.omnifund.keep_alive()) == []
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_one_that_connects_again_meanwhile_stays(self, product: Product) -> None:
+        """Between being seen as gone and being dropped from the list."""
+        for owner in ("user 1", "user 2"):
+            product.connect(owner)
+        product.clock.advance(13 * DAY)
+        tokens = product.omnifund.tokens
+        honest = tokens.load
+
+        def load(owner: str) -> StoredToken:
+            try:
+                return honest(owner)
+            finally:
+                if owner == "user 2":
+                    product.connect(owner)
+
+        tokens.__dict__["load"] = load
+        run = product.omnifund.keep_alive()
+        assert next(run) == ("user 1", None)
+        product.omnifund.disconnect("user 2")
+        assert list(run) == []
+        assert honest("user 2").token.generation == 0
+        assert sorted(tokens.list_ids()) == ["user 1", "user 2"]
+
+    def test_a_store_that_fails_at_one_that_is_gone_does_not_end_the_run(
+        self, product: Product
+    ) -> None:
+        for owner in ("user 1", "user 2", "user 3"):
+            product.connect(owner)
+        product.clock.advance(13 * DAY)
+        run = product.omnifund.keep_alive()
+        assert next(run) == ("user 1", None)
+        product.omnifund.disconnect("user 2")
+
+        def fail(*_: object, **__: object) -> None:
+            raise StoreUnavailable("the database is away")
+
+        store = product.omnifund.tokens.store
+        for name in ("delete", "unlist"):
+            store.__dict__[name] = fail
+        assert list(run) == [("user 3", None)]
+
+    def test_new_tokens_are_stored_when_the_store_comes_back_in_half_a_minute(
+        self, product: Product
+    ) -> None:
+        """E8: no merchant waits for a job, so it tries for longer than a request."""
+        product.connect("user 1")
+        product.clock.advance(7 * DAY)
+        product.without_storing(seconds=29)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+        assert product.omnifund.renew("user 1").token.generation == 2
+
+    def test_new_tokens_that_cannot_be_stored_are_a_failure(self, product: Product) -> None:
+        product.connect("user 1")
+        product.connect("user 2")
+        product.clock.advance(7 * DAY)
+        product.without_storing(seconds=31)
+        first, second = product.omnifund.keep_alive()
+        assert (first.connection_id, second) == ("user 1", ("user 2", None))
+        assert isinstance(first.error, StoreUnavailable)
+        assert Event.REFRESH_UNSAVED in product.database.events
 
     def test_several_machines_at_once_refresh_each_once(self, product: Product) -> None:
         """M3, E1"""
@@ -447,6 +541,64 @@ class TestKeys:
         rotating = product.process(secret_keys=["n" * 40, *product.keys])
         rotating.reseal()
         assert list(rotating.keep_alive()) == [("user 1", None)]
+
+
+class TestDuringARefresh:
+    """What happens while OmniFund's response to a refresh is on its way."""
+
+    def test_disconnecting_is_final(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.during_a_refresh(lambda: product.omnifund.disconnect("user 1"))
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.provider.refreshes == 1
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_disconnecting_is_final_when_omnifund_refuses_too(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.provider.revoke_refresh_tokens()
+        product.during_a_refresh(lambda: product.omnifund.disconnect("user 1"))
+        with pytest.raises(ConnectionNotFound):
+            product.customers("user 1")
+        assert product.omnifund.tokens.list_ids() == []
+
+    def test_connecting_again_wins(self, product: Product) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.during_a_refresh(lambda: product.connect("user 1"))
+        product.customers("user 1")
+        assert product.omnifund.tokens.load("user 1").token.generation == 0
+        product.clock.advance(8 * DAY)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+
+    def test_connecting_again_wins_when_omnifund_refuses_and_is_kept_alive(
+        self, product: Product
+    ) -> None:
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        product.provider.revoke_refresh_tokens()
+        product.during_a_refresh(lambda: product.connect("user 1"))
+        assert product.customers("user 1")
+        product.clock.advance(8 * DAY)
+        assert list(product.omnifund.keep_alive()) == [("user 1", None)]
+
+    def test_another_key_takes_nothing_away(self, product: Product) -> None:
+        """M15: OmniFund has forgotten the old refresh token by then."""
+        product.connect("user 1")
+        product.clock.advance(DAY)
+        rotating = product.process(secret_keys=["n" * 40, *product.keys])
+        told = list[Resealed]()
+        product.during_a_refresh(lambda: told.append(rotating.reseal()))
+        fresh = product.omnifund.renew("user 1").token
+        assert told == [Resealed(newest_key=0, older_key=1, unreadable=0)]
+        assert rotating.tokens.load("user 1").token == fresh
+        assert rotating.reseal() == Resealed(newest_key=0, older_key=1, unreadable=0)
+        assert rotating.reseal() == Resealed(newest_key=1, older_key=0, unreadable=0)
+        assert rotating.renew("user 1").token.generation == 2
 
 
 def test_the_database_contains_no_secret(product: Product) -> None:

@@ -175,6 +175,14 @@ class TestList:
         assert not replace(store, OLD, NEW, refreshed_at=200)
         assert store.list_ids() == []
 
+    def test_what_was_saved_again_meanwhile_stays(self, store: TokenStore) -> None:
+        save(store, refreshed_at=300)
+        store.unlist("user 1", 200)
+        assert store.list_ids() == ["user 1"]
+        store.delete("user 1", listed=True)
+        store.unlist("user 1", 300)
+        assert store.list_ids() == []
+
 
 class TestLock:
     def test_one_of_twenty_acquires_it_and_all_see_who(self, store: TokenStore) -> None:

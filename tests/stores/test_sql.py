@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,19 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import OperationalError
 
 from omnifund.client import OmniFund
 from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
-from omnifund.sql_token_store import SQLTokenStore, claims, connections
+from omnifund.sql_token_store import SQLTokenStore, claims, connections, metadata
 from omnifund.token import Token
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
 from tests.stores.test_every_store import NEW, OLD, replace, save
 from tests.support.postgres import PostgresServer
-from tests.support.processes import wait_until
+from tests.support.processes import free_port, wait_until
+from tests.support.servers import REPOSITORY
 from tests.support.stack import Clock
 
 MANY = 100_000
@@ -69,6 +73,26 @@ def away(own_postgres: PostgresServer) -> Iterator[Database]:
 
 def test_creating_the_tables_may_be_repeated(engine: Engine) -> None:
     SQLTokenStore(engine).create_tables()
+
+
+def test_a_process_that_creates_the_tables_a_moment_earlier_is_no_failure(engine: Engine) -> None:
+    """Workers start at once, and each finds that there are no tables yet."""
+    metadata.drop_all(engine)
+    late = create_engine(engine.url)
+
+    def be_faster(_db: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.strip().startswith("CREATE TABLE"):
+            SQLTokenStore(engine).create_tables()
+
+    event.listen(late, "before_cursor_execute", be_faster)
+    SQLTokenStore(late).create_tables()
+    late.dispose()
+    save(SQLTokenStore(engine))
+
+
+def test_tables_that_cannot_be_created_are_a_failure() -> None:
+    with pytest.raises(OperationalError):
+        SQLTokenStore(create_engine("sqlite:////no/such/folder/connections.db")).create_tables()
 
 
 def test_another_kind_of_database_is_refused_at_once() -> None:
@@ -151,10 +175,120 @@ def test_a_failure_says_nothing_of_what_was_stored() -> None:
     store = SQLTokenStore(engine, lambda event, **facts: events.append((event, facts)))
     with pytest.raises(StoreUnavailable) as failed:
         save(store, "owner@example.com", b"a record")
-    assert str(failed.value) == "the database failed"
+    assert str(failed.value) == "the database file cannot be opened"
     assert failed.value.__cause__ is None
     assert failed.value.__suppress_context__
     assert events == [(Event.STORE_FAILED, {"reason": "OperationalError"})]
+
+
+FORKING = """
+import os, sys
+from sqlalchemy import create_engine
+from omnifund.sql_token_store import SQLTokenStore
+store = SQLTokenStore(create_engine(sys.argv[1]))
+store.load("user 1")
+child = os.fork()
+wrong = sum(store.load("user 1") != bytes.fromhex(sys.argv[2]) for _ in range(500))
+if child == 0:
+    os._exit(min(wrong, 1))
+print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_after_a_fork_both_processes_read_what_is_stored(engine: Engine) -> None:
+    """Two workers on one socket would read each other's rows, or that there is no connection."""
+    save(SQLTokenStore(engine))
+    command = [sys.executable, "-c", FORKING, str(engine.url), OLD.hex()]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 0\n", done.stderr
+
+
+class TestWhatAnOperatorReads:
+    """A failure has a cause that somebody can remove; the sentence names it, and no value."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """A database file with one connection."""
+        path = tmp_path / "connections.db"
+        engine = create_engine(f"sqlite:///{path}")
+        SQLTokenStore(engine).create_tables()
+        save(SQLTokenStore(engine))
+        engine.dispose()
+        return path
+
+    @pytest.fixture
+    def failing(self) -> Iterator[Callable[..., str]]:
+        """Returns what ``StoreUnavailable`` says when the database of this URL is written to."""
+        engines = list[Engine]()
+
+        def sentence(url: str, *, first: str = "SELECT 1", **options: Any) -> str:
+            engine = create_engine(url, **options)
+            engines.append(engine)
+
+            def prepare(connection: Any, *_: object) -> None:
+                connection.cursor().execute(first)
+                connection.commit()
+
+            event.listen(engine, "checkout", prepare)
+            with pytest.raises(StoreUnavailable) as failed:
+                save(SQLTokenStore(engine), "user 2", b"a record" * 10_000)
+            return str(failed.value)
+
+        yield sentence
+        for engine in engines:
+            engine.dispose()
+
+    def test_of_sqlite(self, path: Path, failing: Callable[..., str], tmp_path: Path) -> None:
+        url = f"sqlite:///{path}"
+        assert failing(url, first="PRAGMA max_page_count = 1") == "the database is full"
+        read_only = f"sqlite:///file:{path}?mode=ro&uri=true"
+        assert failing(read_only) == "the database is read-only"
+        other = create_engine(url).connect()
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        locked = failing(url, connect_args={"timeout": 0})
+        assert locked == "another process keeps the database locked"
+        other.close()
+        (tmp_path / "text").write_text("no database" * 100)
+        assert failing(f"sqlite:///{tmp_path / 'text'}") == "the file is not a database"
+        empty = failing(f"sqlite:///{tmp_path / 'empty.db'}")
+        assert empty == "a table or column is missing: see create_tables()"
+        changed = failing(url, first="ALTER TABLE omnifund_connections DROP COLUMN record")
+        assert changed == "a table or column is missing: see create_tables()"
+
+    def test_of_postgresql(self, failing: Callable[..., str], postgres: PostgresServer) -> None:
+        postgres.flush()
+        url = postgres.url
+        assert failing(url) == "a table or column is missing: see create_tables()"
+        store = SQLTokenStore(engine := create_engine(url))
+        store.create_tables()
+        save(store, "user 2")
+        read_only = "SET default_transaction_read_only = on"
+        assert failing(url, first=read_only) == "the database is read-only"
+        with engine.begin() as db:
+            db.execute(select(connections).with_for_update()).all()
+            slow = failing(url, first="SET statement_timeout = 100")
+            assert slow == "the database did not respond in time"
+            waited = failing(url, first="SET lock_timeout = 100")
+            assert waited == "another process keeps the database locked"
+        with engine.begin() as db:
+            db.execute(text("CREATE ROLE stranger LOGIN"))
+            db.execute(text("GRANT USAGE ON SCHEMA public TO stranger"))
+        stranger = failing(url.replace("postgres@", "stranger@"))
+        assert stranger == "the database does not permit a statement"
+        nowhere = url.replace(f":{postgres.port}", f":{free_port()}")
+        assert failing(nowhere) == "the database is unreachable"
+        with engine.begin() as db:
+            db.execute(text("DROP OWNED BY stranger"))
+            db.execute(text("DROP ROLE stranger"))
+        engine.dispose()
+
+    def test_of_a_pool_that_the_host_has_used_up(self, engine: Engine) -> None:
+        small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+        store = SQLTokenStore(small)
+        with small.connect(), pytest.raises(StoreUnavailable, match="became free in time"):
+            store.load("user 1")
+        assert store.load("user 1") is None
+        small.dispose()
 
 
 def test_a_database_that_another_program_is_writing_to_is_waited_for(tmp_path: Path) -> None:
