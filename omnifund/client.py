@@ -107,6 +107,8 @@ class OmniFund:
         self.secure_cookies = urlsplit(self.redirect_uri).scheme == "https"
         self.cipher = Cipher(self.secret_keys)
         self.http = self.http_client or HTTPClient(self.base_url, clock=self.clock)
+        if self.http.base_url != self.base_url.rstrip("/"):
+            raise ValueError("the http_client sends to another base URL")
         self.oauth = OAuthClient(
             self.http,
             client_id=self.client_id,

@@ -400,6 +400,13 @@ def test_a_timeout_that_no_refresh_lock_outlives_is_refused() -> None:
         client("redis://localhost:1", url, http_client=HTTPClient(url, total_timeout=51))
 
 
+def test_an_http_client_for_another_server_is_refused() -> None:
+    """The browser would be sent to one server, and the code to the other."""
+    other = HTTPClient("http://localhost:8")
+    with pytest.raises(ValueError, match="another base URL"):
+        client("redis://localhost:1", "http://localhost:9", http_client=other)
+
+
 def test_an_owner_that_is_no_text_is_refused_at_once() -> None:
     """M1: a user's ID is often a number, and the callback would compare it with text."""
     omnifund, number = client("redis://localhost:1", "http://localhost:9"), 7
