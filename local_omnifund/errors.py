@@ -1,5 +1,6 @@
 """Error pages, security headers and health checks."""
 
+import contextlib
 import logging
 from typing import cast
 
@@ -16,9 +17,11 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
+from local_omnifund import sessions
 from local_omnifund.api import hydra_error
 from local_omnifund.authorize import RedirectUriMismatch, redirect_uri_mismatch
 from local_omnifund.context import services
+from local_omnifund.merchants import Merchant
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +106,20 @@ def _page(error: HTTPException) -> str:
     sentence = error.description if error.description != standard else None
     return render_template(
         "error.html",
+        merchant=_merchant(error),
         code=error.code,
-        title=error.name,
+        title="Page not found" if error.code == 404 and sentence is None else error.name,
         sentence=sentence or SENTENCES.get(error.code or 500, "The request was rejected."),
     )
+
+
+def _merchant(error: HTTPException) -> Merchant | None:
+    """Who keeps the portal's navigation: not after a failure here, whose cause it may share."""
+    if (error.code or 500) >= 500:
+        return None
+    with contextlib.suppress(RedisError):
+        return sessions.signed_in_merchant()
+    return None
 
 
 def _unreadable_body(_: ParseException) -> BaseResponse | tuple[str, int, dict[str, str]]:

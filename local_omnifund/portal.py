@@ -163,7 +163,7 @@ def _client_page(
     name: str,
     redirect_uris: str,
     *,
-    problems: list[str] | None = None,
+    problems: dict[str, list[str]] | None = None,
     secret: str | None = None,
     notice: str | None = None,
 ) -> str:
@@ -173,7 +173,7 @@ def _client_page(
         client=client,
         name=name,
         redirect_uris=redirect_uris,
-        problems=problems or [],
+        problems=problems or {},
         secret=secret,
         notice=notice,
     )
@@ -186,19 +186,25 @@ def _back_to_client(client_id: str, notice: str) -> Response:
     return redirect(url_for("portal.client", client_id=client_id), 303)
 
 
-def _problems(name: str, uris: tuple[str, ...]) -> list[str]:
-    problems = []
+def _problems(name: str, uris: tuple[str, ...]) -> dict[str, list[str]]:
+    """Sentences about what may not be saved, by the name of its field."""
+    problems: dict[str, list[str]] = {"name": [], "redirect_uris": []}
     if not name or not name.isprintable():
-        problems.append("Give the client a name. Merchants see it when they allow or deny access.")
+        problems["name"].append(
+            "Give the client a name. Merchants see it when they allow or deny access."
+        )
     if len(name) > MAX_NAME_LENGTH:
-        problems.append(f"The Client Name may have up to {MAX_NAME_LENGTH} characters.")
+        problems["name"].append(f"The Client Name may have up to {MAX_NAME_LENGTH} characters.")
     if len(uris) > MAX_REDIRECT_URIS:
-        problems.append(f"A client may have up to {MAX_REDIRECT_URIS} Allowed Redirect URIs.")
-    return problems + [
-        f"{uri[:100]} cannot be used. {problem}"
+        problems["redirect_uris"].append(
+            f"A client may have up to {MAX_REDIRECT_URIS} Allowed Redirect URIs."
+        )
+    problems["redirect_uris"] += [
+        f'"{uri[:100]}" can\'t be used. {problem}'
         for uri in uris[:MAX_REDIRECT_URIS]
         if (problem := problem_with_redirect_uri(uri))
     ]
+    return {field: texts for field, texts in problems.items() if texts}
 
 
 def _listing(merchant: Merchant, template: str, records: tuple[Record, ...]) -> str:

@@ -102,7 +102,8 @@ def password() -> BaseResponse | str | tuple[str, int]:
         )
     except InvalidGrant:
         # One message for both, so that it does not reveal which usernames exist.
-        return _password_form(next_path, username, "Incorrect username or password."), 401
+        problem = "Incorrect username or password. Try again."
+        return _password_form(next_path, username, problem), 401
     _start_session(sign_in.connection_id, earlier)
     return redirect(sign_in.next, code=303)
 

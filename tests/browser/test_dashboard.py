@@ -87,3 +87,16 @@ def test_without_scripts_the_page_says_how_long_too(page: Page, stack: Stack) ->
     html = page.request.get(f"{stack.url}/dashboard").text()
     assert '<p class="status bad" data-when="expired" hidden>' in html
     assert "1 hour" in html or "59 minutes" in html
+
+
+def test_a_connection_that_cannot_be_refreshed_says_what_comes_next(
+    page: Page, stack: Stack
+) -> None:
+    """On every visit, not only in the notice right after."""
+    open_dashboard(page, stack)
+    page.request.post(f"{stack.omnifund_url}/faults", form={"id": "refresh_revoked"})
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.get_by_role("status")).to_contain_text("Not refreshed")
+    page.goto(f"{stack.url}/dashboard")
+    expect(page.get_by_role("status")).to_have_count(0)
+    expect(page.get_by_text("When it expires, sign in again.")).to_be_visible()

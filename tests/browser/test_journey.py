@@ -126,7 +126,7 @@ def test_the_password_grant(page: Page, stack: Stack) -> None:
     expect(page.get_by_label("OmniFund password")).to_have_value("")
     expect(page.get_by_label("OmniFund password")).to_be_focused()
     expect(page.get_by_label("OmniFund password")).to_have_accessible_description(
-        "Incorrect username or password."
+        "Incorrect username or password. Try again."
     )
     expect(page).to_have_title(re.compile("^Error: Sign in with your password"))
     page.get_by_label("OmniFund password").fill(PASSWORD)

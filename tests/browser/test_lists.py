@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -100,3 +101,41 @@ def test_the_pager_is_above_the_list_too(phone: Page, stack: Stack) -> None:
     phone.get_by_role("navigation", name="above it").get_by_role("link", name="Next").click()
     expect(phone).to_have_url(f"{stack.url}/customers?page=2")
     expect(phone.get_by_role("navigation", name="Pages of this list")).to_have_count(2)
+
+
+@pytest.mark.expects_console_errors
+@pytest.mark.parametrize(
+    ("path", "label", "good"),
+    [
+        ("/customers?lastName=a&id=abc", "ID", "as a whole number"),
+        ("/transactions?referenceId=a&amount=a%20lot", "Amount", "such as 49.00"),
+        ("/transactions?customer=Maya", "Customer ID", "as a whole number"),
+    ],
+)
+def test_a_search_that_omnifund_rejects_says_which_field_to_change(
+    phone: Page, stack: Stack, path: str, label: str, good: str
+) -> None:
+    """The field has the focus and the error; the others are valid, and the title says it."""
+    phone.goto(stack.url + path)
+    field = phone.get_by_label(label, exact=True)
+    expect(field).to_be_focused()
+    expect(field).to_have_accessible_description(re.compile(good))
+    expect(phone.locator("[aria-invalid]")).to_have_count(1)
+    expect(phone.get_by_role("alert")).to_contain_text(good)
+    expect(phone).to_have_title(re.compile("^Error: "))
+
+
+def test_a_date_that_cannot_be_searched_for_is_not_sent(phone: Page, stack: Stack) -> None:
+    """Somebody who types a year too quickly sends 0026, which would find everything."""
+    phone.goto(f"{stack.url}/transactions?to=2026-11-01")
+    phone.get_by_label("To (UTC)").fill("0026-11-01")
+    phone.get_by_role("button", name="Search").click()
+    expect(phone).to_have_url(f"{stack.url}/transactions?to=2026-11-01")
+
+
+def test_a_card_is_read_out_with_the_name_of_its_brand(phone: Page, stack: Stack) -> None:
+    phone.goto(f"{stack.url}/customers")
+    methods = phone.get_by_role("cell").filter(has=phone.locator(".account"))
+    text = " ".join(methods.all_text_contents())
+    for name in ("Visa", "Mastercard", "American Express", "Discover"):
+        assert name in text
