@@ -240,7 +240,7 @@ def test_the_versions_that_are_named_are_those_that_are_pinned() -> None:
         pair
         for name in ("interoperability.md", "take-it-with-you.md")
         for pair in re.findall(
-            r"\b([A-Za-z][\w-]+)(?: |==)(\d+\.\d+\.\d+)",
+            r"\b([A-Za-z][\w-]+)(?: |==)(\d+\.\d+\.\d+(?:\.post\d+)?)",
             (REPOSITORY / "docs" / name).read_text(),
         )
         if pair[0] != "Python"
