@@ -10,7 +10,7 @@ from flask import Blueprint, flash, jsonify, redirect, render_template, request,
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors
-from omnifund.api import Kind, Page
+from omnifund.api import Kind, Page, Transaction
 from omnifund.token import Token
 from web import auth
 from web.auth import Connection, signed_in_only
@@ -66,12 +66,16 @@ def transactions(connection: Connection) -> tuple[str, int]:
     kind: Kind = "pending" if request.args.get("kind") == "pending" else "history"
     filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
     given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
-    given += _date_filters(filters["from"], filters["to"])
+
+    def fetch(page: int) -> Page[Transaction]:
+        dates = _date_filters(filters["from"], filters["to"])
+        return omnifund().api.transactions(
+            connection.id, kind, [*given, *dates], page=page, stored=connection.stored
+        )
+
     return _listing(
         "transactions.html",
-        lambda page: omnifund().api.transactions(
-            connection.id, kind, given, page=page, stored=connection.stored
-        ),
+        fetch,
         filters=filters,
         kind=kind,
         page_url=_address("pages.transactions", [("kind", kind), *_given(filters)]),
@@ -174,18 +178,23 @@ def _address(endpoint: str, kept: list[tuple[str, str]]) -> Callable[..., str]:
 
 
 def _date_filters(first: str, last: str) -> list[tuple[str, str]]:
-    """Whole days in UTC as OmniFund's ``tranDate`` filter, in Unix seconds."""
+    """Whole days in UTC as OmniFund's ``tranDate`` filter, in Unix seconds.
+
+    Raises ``InvalidFilter`` for what is no day: a list must not claim a filter that it lacks.
+    """
     filters = []
-    if (start := _midnight(first)) is not None:
-        filters.append(("tranDate[gte]", str(int(start.timestamp()))))
-    if (end := _midnight(last)) is not None:
-        filters.append(("tranDate[lt]", str(int((end + timedelta(days=1)).timestamp()))))
+    if first:
+        filters.append(("tranDate[gte]", _midnight(first)))
+    if last:
+        filters.append(("tranDate[lt]", _midnight(last, timedelta(days=1))))
     return filters
 
 
-def _midnight(day: str) -> datetime | None:
+def _midnight(day: str, later: timedelta = timedelta(0)) -> str:
     try:
         moment = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        return None
-    return moment if 1970 <= moment.year < 9999 else None
+        raise errors.InvalidFilter("a date is not YYYY-MM-DD") from None
+    if not 1970 <= moment.year < 9999:
+        raise errors.InvalidFilter("a date is not between 1970 and 9998")
+    return str(int((moment + later).timestamp()))

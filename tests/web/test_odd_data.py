@@ -57,6 +57,9 @@ def test_a_customer_with_a_million_accounts_is_a_page_of_ordinary_size(running: 
         "/transactions?amount=abc",
         "/transactions?amount=1,50",
         "/transactions?id=x",
+        "/transactions?from=2026-09-31",
+        "/transactions?from=0026-01-01",
+        "/transactions?to=9999-01-01",
         "/customers?id=x",
     ],
 )
