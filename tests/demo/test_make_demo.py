@@ -179,7 +179,9 @@ def test_it_starts_again_after_a_crash(folder: Path) -> None:
         pids = demo.descendants()
         os.killpg(demo.process.pid, signal.SIGKILL)
         demo.process.wait(timeout=30)
-        wait_until(lambda: not any(is_alive(pid) for pid in pids), what="processes to end")
+        wait_until(
+            lambda: not any(is_alive(pid) for pid in pids), seconds=60, what="processes to end"
+        )
         ports = {
             "APP_PORT": str(demo.app_port),
             "LOCAL_OMNIFUND_PORT": str(demo.omnifund_port),
