@@ -16,6 +16,8 @@ import metrics from "prom-client";
 import { RedisStore as LimitStore } from "rate-limit-redis";
 import { createClient } from "redis";
 
+import { customersPage } from "./pages.js";
+
 const { PORT, REDIS_URL, SECRET_KEY, OMNIFUND_BASE_URL } = process.env;
 const LEEWAY_MS = 60_000;
 const LOCK_MS = 30_000;
@@ -189,17 +191,10 @@ app.get("/customers", async (request, response) => {
     signal: AbortSignal.timeout(10_000),
   });
   if (!answer.ok) throw new Error(`OmniFund answered with ${answer.status}.`);
-  const { "hydra:member": customers } = await answer.json();
-  const rows = customers.map((each) => row(COLUMNS.map((name) => each[name])));
-  response.send(`<!doctype html><title>Customers</title><table>${rows.join("")}</table>`);
+  response.send(customersPage(await answer.json()));
 });
 app.post("/logout", (request, response, next) =>
   request.logout((error) => (error ? next(error) : response.redirect("/"))),
 );
-
-const COLUMNS = ["firstName", "lastName", "company", "customerRef", "email", "phone", "city"];
-const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-const escape = (text) => String(text ?? "").replace(/[&<>"]/g, (sign) => ENTITIES[sign]);
-const row = (cells) => `<tr>${cells.map((cell) => `<td>${escape(cell)}`).join("")}`;
 
 app.listen(PORT, "127.0.0.1");

@@ -7,6 +7,8 @@ import passport from "passport";
 import OAuth2Strategy from "passport-oauth2";
 import { createClient } from "redis";
 
+import { customersPage } from "./pages.js";
+
 const { PORT, REDIS_URL, SECRET_KEY, OMNIFUND_BASE_URL } = process.env;
 
 const redisClient = createClient({ url: REDIS_URL });
@@ -63,14 +65,7 @@ app.get("/customers", async (request, response) => {
     headers: { Authorization: `Bearer ${request.user.accessToken}` },
   });
   if (!answer.ok) throw new Error(`OmniFund answered with ${answer.status}.`);
-  const { "hydra:member": customers } = await answer.json();
-  const rows = customers.map((each) => row(COLUMNS.map((name) => each[name])));
-  response.send(`<!doctype html><title>Customers</title><table>${rows.join("")}</table>`);
+  response.send(customersPage(await answer.json()));
 });
-
-const COLUMNS = ["firstName", "lastName", "company", "customerRef", "email", "phone", "city"];
-const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-const escape = (text) => String(text ?? "").replace(/[&<>"]/g, (sign) => ENTITIES[sign]);
-const row = (cells) => `<tr>${cells.map((cell) => `<td>${escape(cell)}`).join("")}`;
 
 app.listen(PORT, "127.0.0.1");

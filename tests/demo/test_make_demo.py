@@ -179,8 +179,9 @@ def test_it_starts_again_after_a_crash(folder: Path) -> None:
         pids = demo.descendants()
         os.killpg(demo.process.pid, signal.SIGKILL)
         demo.process.wait(timeout=30)
+        # gunicorn, whose parent has died, may take its graceful_timeout of 30 s.
         wait_until(
-            lambda: not any(is_alive(pid) for pid in pids), seconds=60, what="processes to end"
+            lambda: not any(is_alive(pid) for pid in pids), seconds=40, what="processes to end"
         )
         ports = {
             "APP_PORT": str(demo.app_port),

@@ -105,7 +105,9 @@ def test_the_login_page_says_where_it_leads_and_keeps_the_username(site: Site, p
     page.get_by_label("Username").fill("second-merchant")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("Invalid credentials.")
+    expect(page.get_by_role("alert")).to_have_text(
+        "Invalid credentials. Check your username and password, then try again."
+    )
     expect(page.get_by_label("Username")).to_have_value("second-merchant")
     expect(page.get_by_label("Password")).to_be_focused()
     expect(page.get_by_text("to continue to OmniFund Reference Integration")).to_be_visible()
