@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
+from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.support.stack import Stack
 from tests.support.valkey import ValkeyServer
 
@@ -46,7 +46,7 @@ def test_a_click_is_seen_and_counts_once(page: Page, stack: Stack, name: str) ->
     page.clock.install()
     if name == "Refresh now":
         start_sign_in(page, stack)
-        page.get_by_role("button", name="Allow").click()
+        allow(page)
         expect(page).to_have_url(f"{stack.url}/dashboard")
     else:
         page.goto(stack.url)
@@ -122,7 +122,7 @@ PRESS_AND_STOP = """async () => {
 def test_the_browsers_stop_ends_the_waiting(page: Page, stack: Stack, valkey: ValkeyServer) -> None:
     """L6: what was pressed can be pressed again."""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
     valkey.pause()
     try:
@@ -175,7 +175,7 @@ def test_forced_colors_lose_nothing_that_a_background_says(browser: Browser, sta
     context = browser.new_context(forced_colors="active")
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     outline = "element => getComputedStyle(element).outlineStyle"
     assert page.get_by_role("link", name="Dashboard").evaluate(outline) == "solid"
     bar = page.get_by_role("progressbar")
@@ -195,7 +195,7 @@ def test_the_navigation_is_on_every_page_and_says_where_one_is(page: Page, stack
         page.goto(stack.url + path)
         assert bar.get_by_role("link").all_inner_texts() == names
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     for path, current in {
         "/dashboard": "Dashboard",
         "/customers": "Customers",
@@ -216,7 +216,7 @@ def test_the_navigation_stands_in_one_line_and_data_apart_from_learning(
 ) -> None:
     """L8"""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.set_viewport_size({"width": width, "height": 800})
     bar = page.get_by_role("navigation", name="Pages", exact=True)
     tops = "links => [...new Set(links.map(link => link.getBoundingClientRect().top))]"
@@ -238,7 +238,7 @@ def test_a_page_below_another_leads_up(page: Page, stack: Stack, path: str, up: 
     """L8: above its heading."""
     page.goto(f"{stack.url}/lab")
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(stack.url + path)
     page.locator(".heading a").first.click()
     page.wait_for_url(re.compile(f"{up}(#.*)?$"))
@@ -272,7 +272,7 @@ def test_a_sign_out_that_failed_can_be_tried_again(
 ) -> None:
     """L17"""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
     valkey.pause()
     try:
@@ -289,13 +289,13 @@ def test_a_silent_omnifund_does_not_ask_a_signed_in_merchant_to_sign_in(
 ) -> None:
     """L17"""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/login")
     page.goto(f"{stack.omnifund_url}/faults")
-    page.get_by_role("button", name="This browser, once: token_503").click()
+    follow(page.get_by_role("button", name="This browser, once: token_503"))
     page.goto(f"{stack.url}/login")
     if page.get_by_label("Username").count():
         log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     first = page.get_by_role("main").locator("a.button").first
     expect(first).to_have_text("Go to the dashboard")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_journey import start_sign_in
+from tests.browser.steps import allow, start_sign_in
 from tests.support.stack import Stack
 
 
@@ -15,7 +15,7 @@ def open_dashboard(page: Page, stack: Stack) -> None:
     """Sign in, with the browser's clock at the servers'."""
     page.clock.install(time=datetime.fromtimestamp(stack.clock(), UTC))
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
 
 
@@ -62,7 +62,7 @@ def test_a_visitors_wrong_clock_does_not_end_the_token(page: Page, stack: Stack)
     """L11: the countdown begins with what the server says is left."""
     page.clock.install(time=datetime.fromtimestamp(stack.clock() + 7200, UTC))
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page.get_by_role("heading", name="expires in")).to_contain_text(re.compile("59:5.|:00:"))
     expect(page).to_have_title("Dashboard · OmniFund reference integration")
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
@@ -82,7 +82,7 @@ def test_on_a_phone_the_button_stands_beside_the_countdown(page: Page, stack: St
 def test_without_scripts_the_page_says_how_long_too(page: Page, stack: Stack) -> None:
     """L11: as the server sees it."""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
     html = page.request.get(f"{stack.url}/dashboard").text()
     assert '<p class="status bad" data-when="expired" hidden>' in html

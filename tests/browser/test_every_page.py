@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
+from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.support.browsing import PASSWORD
 from tests.support.stack import Stack
 
@@ -46,7 +46,7 @@ class Look:
 
     def press(self, name: str) -> None:
         """Press a button and look at what comes."""
-        self.page.get_by_role("button", name=name).first.click()
+        follow(self.page.get_by_role("button", name=name).first)
         self.here()
 
     def open_everything(self) -> None:
@@ -61,8 +61,8 @@ class Look:
         self.page.goto(f"{self.stack.url}/login")
         self.page.get_by_label("Username").fill(merchant)
         self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_role("button", name="Sign in").click()
-        self.page.get_by_role("button", name="Allow").click()
+        follow(self.page.get_by_role("button", name="Sign in"))
+        allow(self.page)
         expect(self.page).to_have_url(f"{self.stack.url}/dashboard")
 
 
@@ -113,16 +113,16 @@ def test_while_signed_in(look: Look, stack: Stack) -> None:
 
 def test_the_inspector_with_everything_open(look: Look) -> None:
     look.sign_in()
-    look.page.get_by_role("button", name="Refresh now").click()
+    follow(look.page.get_by_role("button", name="Refresh now"))
     look.at("/inspector")  # The latest sign-in is shown.
     recordings = look.page.get_by_role("navigation", name="Recordings")
     recordings.get_by_text("Recordings:").click()
     look.here()
-    recordings.get_by_text("Refresh").click()
+    follow(recordings.get_by_text("Refresh"))
     expect(look.page.get_by_role("heading", name="Before and after the refresh")).to_be_visible()
     look.open_everything()
     look.page.get_by_role("tab", name="HTTPie").first.click()
-    recordings.get_by_role("link", name="Sign-in").click()
+    follow(recordings.get_by_role("link", name="Sign-in"))
     look.open_everything()
 
 
@@ -141,7 +141,7 @@ def test_stepping_through_a_sign_in(look: Look) -> None:
     look.press("Hand it to the app")
     look.page.get_by_label("code_verifier", exact=True).fill("a wrong one")
     look.press("Send")
-    look.page.get_by_role("link", name="Back to the callback").click()
+    follow(look.page.get_by_role("link", name="Back to the callback"))
     look.press("Hand it to the app")
     look.press("Send")
     look.press("Send")
@@ -163,11 +163,11 @@ def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.press("Deny access")  # the consent page, which says what is enabled
     look.press("Allow")
     look.open_everything()
-    look.page.get_by_role("link", name="View the recording").first.click()
+    follow(look.page.get_by_role("link", name="View the recording").first)
     look.open_everything()
     look.page.goto(f"{look.stack.url}/lab")
     look.press("Forbid the request: The API returns 403")
-    look.page.get_by_role("link", name="Back to the lab").click()
+    follow(look.page.get_by_role("link", name="Back to the lab"))
     look.here()
     look.at("/lab/five-tabs")
     look.stack.clock.advance(30)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import start_sign_in
+from tests.browser.steps import allow, follow, start_sign_in
 from tests.support.stack import Stack
 
 PAGE = (Path(__file__).parents[2] / "docs" / "five-minutes.md").read_text()
@@ -35,8 +35,8 @@ def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
     main = page.get_by_role("main")
     # 1. Sign in.
     start_sign_in(page, stack)
-    page.get_by_role("button", name=named("Allow")).click()
-    page.get_by_role("link", name=named("Read them one by one")).click()
+    follow(page.get_by_role("button", name=named("Allow")))
+    follow(page.get_by_role("link", name=named("Read them one by one")))
     titles = page.locator(".message h3").all_inner_texts()
     assert titles[1] == named("You sign in at OmniFund and choose Allow or Deny")
     assert titles[-1] == named("The app exchanges the code for tokens")
@@ -72,7 +72,7 @@ def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
     for stops in ("a callback that somebody else has started", "deliver your code to his own"):
         expect(main.get_by_text(stops)).to_be_visible()
     page.get_by_role("button", name=named("Send to OmniFund")).click()
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.get_by_role("button", name=named("Hand it to the app")).click()
     for stops in ("has only the code does not have it", "not somebody who found a code"):
         expect(main.get_by_text(stops)).to_be_visible()
@@ -94,6 +94,6 @@ def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
 
     # 6. Deny.
     page.get_by_role("button", name=named("Deny access")).click()
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(re.compile("/callback"))
     expect(main).to_contain_text("You're still signed in.")

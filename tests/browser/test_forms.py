@@ -11,7 +11,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund
+from tests.browser.steps import allow, log_in_at_omnifund
 from tests.support.browser import ARGUMENTS, find_chromium
 from tests.support.stack import Stack
 
@@ -19,7 +19,7 @@ from tests.support.stack import Stack
 def signed_in(page: Page, stack: Stack, path: str) -> None:
     page.goto(stack.url + path)
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(stack.url + path)
 
 
@@ -129,7 +129,7 @@ def test_blocked_cookies_are_named_on_the_callback_and_the_password_form(
     page.goto(stack.url)
     page.get_by_role("link", name="Sign in with OmniFund").click()
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     heading = page.get_by_role("heading", level=1)
     expect(heading).to_have_text("Your browser keeps no cookies for this site")
     page.goto(f"{stack.url}/login/password")

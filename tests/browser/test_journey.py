@@ -7,27 +7,16 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.support.browsing import PASSWORD, USERNAME
 from tests.support.stack import Stack
-
-
-def start_sign_in(page: Page, stack: Stack) -> None:
-    page.goto(stack.url)
-    page.get_by_role("link", name="Sign in with OmniFund").click()
-    log_in_at_omnifund(page)
-
-
-def log_in_at_omnifund(page: Page) -> None:
-    page.get_by_label("Username").fill(USERNAME)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
 
 
 def test_landing_login_allow_dashboard_customers_refresh_sign_out(page: Page, stack: Stack) -> None:
     start_sign_in(page, stack)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")
     assert page.url.startswith(stack.omnifund_url)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
 
     expect(page).to_have_url(f"{stack.url}/dashboard")
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
@@ -58,7 +47,7 @@ def test_landing_login_allow_dashboard_customers_refresh_sign_out(page: Page, st
     expect(page.get_by_role("status")).to_have_count(0)
     page.goto(f"{stack.url}/dashboard")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to continue")
-    page.get_by_role("link", name="Sign in with OmniFund").click()
+    follow(page.get_by_role("link", name="Sign in with OmniFund"))
     assert page.url.startswith(stack.omnifund_url)
 
 
@@ -69,21 +58,21 @@ def test_deny_is_a_page_that_offers_another_try(page: Page, stack: Stack) -> Non
     page.get_by_role("button", name="Deny").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("You denied access")
     page.get_by_role("link", name="Sign in again").click()
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
 
 
 def test_a_deep_link_comes_back_to_itself(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/customers?page=2")
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/customers?page=2")
 
 
 def test_searching_customers(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/customers")
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page.get_by_role("row")).to_have_count(31)
     reference = page.get_by_role("row").nth(1).get_by_role("cell").nth(2).inner_text()
     page.get_by_text("More filters").click()
@@ -102,7 +91,7 @@ def test_back_after_signing_in_and_after_signing_out_shows_no_error(
 ) -> None:
     """B3"""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.get_by_role("link", name="Customers").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Customers")
     page.go_back()
@@ -142,7 +131,7 @@ def test_both_names_of_this_machine_lead_to_a_working_sign_in(
     page.goto(f"http://{host}:{stack.settings.app_port}/")
     page.get_by_role("link", name="Sign in with OmniFund").click()
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
 
 
@@ -150,7 +139,7 @@ def test_the_pages_work_without_scripts(browser: Browser, stack: Stack) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page.get_by_text("UTC").first).to_be_visible()
     expect(page.get_by_text("59 minutes").or_(page.get_by_text("1 hour")).first).to_be_visible()
     page.get_by_role("button", name="Refresh now").click()
@@ -169,7 +158,7 @@ def test_times_are_in_the_visitors_zone_and_exact_on_hover(browser: Browser, sta
     context = browser.new_context(timezone_id="America/Denver", locale="en-US")
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     signed_in = page.locator(".lead time")
     expect(signed_in).to_have_text(re.compile("^Jan 15, 2027, 1:00\\sAM$"))
     expect(signed_in).to_have_attribute("title", "2027-01-15 08:00:00 UTC")
@@ -181,7 +170,7 @@ def test_nothing_is_kept_in_the_browser_but_cookies_that_scripts_cannot_read(
 ) -> None:
     """D1, F4"""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [
         0,
@@ -198,7 +187,7 @@ def test_a_command_of_the_inspector_can_be_copied(browser: Browser, stack: Stack
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/inspector")
     page.get_by_text("Request, response, and code").last.click()
     page.get_by_role("button", name="Copy").first.click()
@@ -211,7 +200,7 @@ def test_a_command_of_the_inspector_can_be_copied(browser: Browser, stack: Stack
 
 def test_the_picture_leads_to_its_message_by_keyboard(page: Page, stack: Stack) -> None:
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/inspector")
     page.get_by_role("link", name="Message 1: GET /login").focus()
     page.keyboard.press("Enter")

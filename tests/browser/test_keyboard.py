@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
+from tests.browser.steps import allow, log_in_at_omnifund, start_sign_in
 from tests.support.browsing import PASSWORD, USERNAME
 from tests.support.stack import Stack
 
@@ -76,7 +76,7 @@ def test_the_whole_journey(page: Page, stack: Stack) -> None:
 
 def test_the_inspector(page: Page, stack: Stack) -> None:
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/inspector")
     tab_to(page, "Message 6: POST /token")
     page.keyboard.press("Enter")

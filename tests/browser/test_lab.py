@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.failures import CARDS, Way
 from demo.lab import PAUSE
-from tests.browser.test_journey import log_in_at_omnifund
+from tests.browser.steps import allow, follow, log_in_at_omnifund
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
@@ -90,14 +90,14 @@ def stack(redis_url: str, control: int, tmp_path: Path) -> Iterator[Stack]:
 
 
 def press(page: Page, card: str) -> None:
-    page.locator(f"#{card}").get_by_role("button").click()
+    follow(page.locator(f"#{card}").get_by_role("button"))
 
 
 def connect(page: Page, stack: Stack) -> None:
     """Sign in and be in the lab."""
     page.goto(f"{stack.url}/login?next=/lab")
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/lab")
 
 
@@ -116,7 +116,7 @@ def test_a_sign_in_that_fails(page: Page, stack: Stack, card: str, headline: str
     page.goto(f"{stack.url}/lab")
     press(page, card)
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect_outcome(page, card, headline)
     # The failure explains itself once; then it can be looked at, and a real sign-in works.
     reference = page.locator(".reference code").inner_text()
@@ -126,7 +126,7 @@ def test_a_sign_in_that_fails(page: Page, stack: Stack, card: str, headline: str
     expect(page.get_by_role("note")).to_be_visible()
     expect(page.get_by_role("complementary", name="Failure lab")).to_have_count(0)
     page.goto(f"{stack.url}/login")
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
 
 
@@ -150,7 +150,7 @@ def test_a_revoked_refresh_token_costs_one_sign_in(page: Page, stack: Stack) -> 
     press(page, "refresh_revoked")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Allow")
     assert page.url.startswith(stack.omnifund_url)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect_outcome(page, "refresh_revoked", "Customers")
 
 
@@ -267,8 +267,8 @@ def test_a_stranger_is_asked_to_sign_in_where_a_connection_is_needed(
 ) -> None:
     page.goto(f"{stack.url}/lab")
     expect(page.locator("#api_403").get_by_role("button")).to_have_count(0)
-    page.get_by_role("link", name="Sign in first").first.click()
+    follow(page.get_by_role("link", name="Sign in first").first)
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     expect(page).to_have_url(re.compile("/lab$"))
     expect(page.locator("#api_403").get_by_role("button")).to_have_count(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund, start_sign_in
+from tests.browser.steps import allow, log_in_at_omnifund, start_sign_in
 from tests.support.stack import Stack
 
 VERDICTS = {
@@ -22,7 +22,7 @@ VERDICTS = {
 def inspector(page: Page, stack: Stack) -> Page:
     """The inspector after a sign-in."""
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/inspector")
     return page
 
@@ -69,7 +69,7 @@ def test_stepping_through_needs_no_scripts(browser: Browser, stack: Stack) -> No
     page.goto(f"{stack.url}/inspector/step-through")
     page.get_by_role("button", name="Send to OmniFund").click()
     log_in_at_omnifund(page)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.get_by_role("button", name="Hand it to the app").click()
     page.get_by_label("Leave out code_verifier").check()
     page.get_by_role("button", name="Send").click()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_journey import start_sign_in
+from tests.browser.steps import allow, follow, start_sign_in
 from tests.support.stack import Stack
 
 # The labels from top to bottom, and in a line from left to right. A line is 20 pixels or more.
@@ -33,7 +33,7 @@ def phone(browser: Browser, stack: Stack) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     yield page
     context.close()
 
@@ -63,7 +63,7 @@ def test_at_768_pixels_there_is_a_table_and_dates_have_room(browser: Browser, st
     context = browser.new_context(viewport={"width": 768, "height": 900})
     page = context.new_page()
     start_sign_in(page, stack)
-    page.get_by_role("button", name="Allow").click()
+    allow(page)
     page.goto(f"{stack.url}/transactions")
     expect(page.get_by_role("columnheader", name="Customer")).to_be_visible()
     page.get_by_text("More filters").click()
@@ -87,7 +87,7 @@ def test_one_field_is_shown_and_filters_in_use_are_chips(phone: Page, stack: Sta
     phone.get_by_label("Last name").fill("e")
     phone.get_by_role("button", name="Search").click()
     expect(phone.get_by_role("textbox")).to_have_count(6)
-    phone.get_by_role("link", name="Remove the filter Company: a").click()
+    follow(phone.get_by_role("link", name="Remove the filter Company: a"))
     assert "company" not in phone.url
     assert "lastName=e" in phone.url
     expect(phone.get_by_role("textbox")).to_have_count(1)

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_journey import log_in_at_omnifund
+from tests.browser.steps import follow, log_in_at_omnifund
 from tests.support.browsing import PASSWORD
 from tests.support.stack import Stack
 
@@ -28,7 +28,7 @@ def test_a_fault_is_switched_on_and_off_by_its_buttons(page: Page, stack: Stack)
 
 def test_a_fault_for_this_browser_strikes_its_next_sign_in(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.omnifund_url}/faults")
-    page.get_by_role("button", name="This browser, once: token_html").click()
+    follow(page.get_by_role("button", name="This browser, once: token_html"))
     page.goto(f"{stack.url}/login")
     log_in_at_omnifund(page)
     expect(page.get_by_role("status")).to_contain_text("token_html")
