@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import threading
-import venv
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
 from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.support.browsing import Page, SimulatedBrowser
+from tests.support.environments import environment, pip
 from tests.support.processes import free_port
 from tests.support.programs import program, running
 from tests.support.servers import REPOSITORY, serve
@@ -342,10 +342,9 @@ def installed(folder: Path, page: str, *more: str) -> Path:
     """Run the page's only ``pip install`` in an empty environment; return its programs' folder."""
     text = (REPOSITORY / "docs" / page).read_text()
     (packages,) = re.findall(r"^ *pip install (.+)$", text, re.MULTILINE)
-    venv.create(folder / "venv", with_pip=True)
-    programs = folder / "venv" / "bin"
-    pip = [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *shlex.split(packages), *more], cwd=REPOSITORY, check=True)
+    programs = environment(folder / "venv")
+    install = [*pip(programs), "install", "--no-compile", *shlex.split(packages), *more]
+    subprocess.run(install, cwd=REPOSITORY, check=True)
     return programs
 
 

