@@ -19,8 +19,6 @@ RIGHT: Final = 676
 TOP: Final = 12
 ROW: Final = 34
 _NARROWEST: Final = 4.0
-# A request that goes on by itself does so within a few milliseconds.
-_WAIT_MILLISECONDS: Final = 20.0
 
 Kind = Literal["rejected", "refresh", "wait", "data"]
 
@@ -116,15 +114,19 @@ def _track(recording: Recording, number: int, offset: float, scale: float) -> Tr
 
 def _stretches(recording: Recording) -> Iterator[tuple[Kind, float, float]]:
     """Yield what the tab did from when to when, in milliseconds since its start."""
-    now = recording.incoming.started
+    last: tuple[Kind, float] | None = None
     for each in recording.exchanges:
         if each.step in INCOMING:
             continue
-        if each.started - now > _WAIT_MILLISECONDS:
-            yield "wait", now, each.started
-        now = each.started if each.ended is None else each.ended
         kind: Kind = "data" if each.status == 200 else "rejected"
-        yield "refresh" if each.step == "refresh_token" else kind, each.started, now
+        if each.step == "refresh_token":
+            kind = "refresh"
+        # Its token was rejected and its next is accepted: another tab has refreshed in between.
+        if last is not None and (last[0], kind) == ("rejected", "data"):
+            yield "wait", last[1], each.started
+        ended = each.started if each.ended is None else each.ended
+        yield kind, each.started, ended
+        last = kind, ended
 
 
 def _offset(recording: Recording, began: float) -> float:

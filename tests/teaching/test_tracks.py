@@ -115,20 +115,25 @@ def test_a_tab_that_fails_has_a_red_end(merchant: Merchant) -> None:
     assert "4 returned your customers." in page
 
 
+def tab(number: str, at: float, *parts: tuple[str, float, float, int]) -> Recording:
+    """A tab's page of half a second; its parts are step, start, end, and status."""
+    page = Exchange("page", "GET", "/customers", [], 0.0, 500.0, {"page": number}, status=200)
+    calls = [
+        Exchange(step, "GET", "/", [], start, end, status=status)
+        for step, start, end, status in parts
+    ]
+    return Recording(number, at, "", {}, [page, *calls])
+
+
 def test_the_tracks_share_one_time() -> None:
     """L18: a tab that began later begins further to the right."""
-
-    def tab(number: str, at: float) -> Recording:
-        page = Exchange("page", "GET", "/customers", [], 0.0, 500.0, {"page": number}, status=200)
-        api = Exchange("api", "GET", "/api/customers", [], 100.0, 500.0, status=200)
-        return Recording(number, at, "", {}, [page, api])
-
-    drawn = tracks.draw([tab("1", 1000.0), tab("2", 1000.5)])
+    parts = ("api", 0.0, 100.0, 401), ("api", 200.0, 500.0, 200)
+    drawn = tracks.draw([tab("1", 1000.0, *parts), tab("2", 1000.5, *parts)])
     assert drawn is not None
     assert drawn.took == "1.0\N{NO-BREAK SPACE}s"
     middle = (tracks.LEFT + tracks.RIGHT) / 2
     first, second = drawn.tracks
-    assert [part.kind for part in first.parts] == ["wait", "data"]
+    assert [part.kind for part in first.parts] == ["rejected", "wait", "data"]
     assert first.end == second.parts[0].x == middle
     assert second.end == tracks.RIGHT
     assert [label for _, label in drawn.ticks][:2] == [
@@ -136,6 +141,14 @@ def test_the_tracks_share_one_time() -> None:
         "100\N{NO-BREAK SPACE}ms",
     ]
     assert tracks.draw([]) is None
+
+
+def test_the_tab_that_refreshes_waits_for_no_other_however_busy_the_machine_is() -> None:
+    """L18"""
+    rejected, refresh = ("api", 100.0, 110.0, 401), ("refresh_token", 200.0, 300.0, 200)
+    drawn = tracks.draw([tab("1", 1000.0, rejected, refresh, ("api", 400.0, 410.0, 200))])
+    assert drawn is not None
+    assert [part.kind for part in drawn.tracks[0].parts] == ["rejected", "refresh", "data"]
 
 
 def _recordings_of(page: Page) -> set[str]:
