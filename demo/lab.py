@@ -6,7 +6,6 @@ the next page say what should have happened. Local OmniFund is reached over HTTP
 
 from __future__ import annotations
 
-import ast
 import math
 import os
 import secrets
@@ -32,8 +31,8 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, progress, recorder, rules, storage, tracks
-from demo.conversation import Source
+from demo import cookies, hooks, inspector, progress, recorder, tracks
+from demo.conversation import Source, function_named
 from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
 from omnifund.client import Redirect
@@ -129,11 +128,7 @@ def _has_tracks(runs: Mapping[str, progress.Run], recordings: Sequence[recorder.
 
 def _recordings() -> list[recorder.Recording]:
     """Return what this visitor can still read in the inspector."""
-    if not settings().flow_inspector:
-        return []
-    connection, failed = auth.connection(), storage.failed_sign_in()
-    kept = storage.load(connection.id) if connection else []
-    return [*kept, *([failed] if failed else [])]
+    return (inspector.visitors_recordings() or []) if settings().flow_inspector else []
 
 
 @blueprint.get("/lab/five-tabs")
@@ -320,8 +315,7 @@ def proof_source(proof: str) -> Source | None:
     if not path.is_file():
         return None
     text = path.read_text()
-    found = (node for node in ast.walk(rules.parse(text)) if isinstance(node, ast.FunctionDef))
-    test = next(node for node in found if node.name == name)
+    test = function_named(text, name)
     first = min([test.lineno, *(decorator.lineno for decorator in test.decorator_list)])
     lines = textwrap.dedent("\n".join(text.splitlines()[first - 1 : test.end_lineno]))
     return Source(Frame(file, test.lineno, name), tuple(enumerate(lines.splitlines(), first)))

@@ -14,7 +14,6 @@ import inspect
 import re
 import textwrap
 import threading
-import tomllib
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -41,9 +40,8 @@ class Without(msgspec.Struct, frozen=True):
     card: str = ""
 
 
-WITHOUT: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("without.toml").read_text("utf-8")),
-    type=dict[str, Without],
+WITHOUT: Final = msgspec.toml.decode(
+    Path(__file__).with_name("without.toml").read_bytes(), type=dict[str, Without]
 )
 
 Outcome = Literal["passed", "refused", "not reached"]
@@ -230,8 +228,6 @@ RULES: Final = {
     if function not in _PLACES
 }
 """Every rule by its name."""
-
-REPEATED: Final = name_of(OmniFund._repeated)
 
 
 # --- how far a step got ----------------------------------------------------------------------

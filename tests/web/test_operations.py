@@ -63,7 +63,7 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     """D2, G7"""
     with fleet(redis_url, workers=1) as running:
         answer = requests.get(f"{running.url}/callback?code=some-code&state=some-state", timeout=5)
-        log = running.server.log if running.server else ""
+        log = running.server.log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     (line,) = [each for each in lines if each["event"] == "http:request:answered"
                and each["path"] == "/callback"]  # fmt: skip
@@ -146,7 +146,6 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
     """H4: a killed worker is busy no longer; its successor begins idle."""
     with fleet(redis_url, workers=2) as running:
         server, release = running.server, threading.Event()
-        assert server is not None
         merchant = running.merchant()
         # gunicorn serves before its last worker has begun.
         wait_until(lambda: metric(running, "omnifund_threads") == 64, what="two workers")
@@ -171,7 +170,6 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
         wait_until(replaced, seconds=30, what="new workers")
         wait_until(lambda: metric(running, "omnifund_workers") == 2, what="their gauges")
         assert metric(running, "omnifund_threads_busy") == 1
-        assert server.process is not None
         before = set(server.worker_pids())
         server.process.send_signal(signal.SIGHUP)
         wait_until(replaced, seconds=30, what="new workers")
@@ -184,7 +182,6 @@ def test_a_worker_that_is_killed_or_hangs_is_replaced(redis_url: str, how: signa
     """H3: and the other one serves in the meantime, where both listen on one socket."""
     with fleet(redis_url, workers=2, variables={"WORKER_TIMEOUT": "3"}) as running:
         server = running.server
-        assert server is not None
         merchant = running.merchant()
         wait_until(lambda: len(server.worker_pids()) == 2, what="both workers")
         before = server.worker_pids()
@@ -288,8 +285,6 @@ def test_metrics_go_on_when_their_files_have_been_removed(
     temporary.mkdir()
     with fleet(redis_url, workers=2, temporary=str(temporary)) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         running.merchant()
         folder = metrics_folder(temporary)
         if kind == "its files":
@@ -322,8 +317,6 @@ def test_without_a_place_for_metrics_the_app_serves_and_stops(
     """K47: the folder has become a file, so it cannot be made again."""
     with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         folder = metrics_folder(tmp_path)
         shutil.rmtree(folder)
         folder.write_text("")
@@ -345,7 +338,6 @@ def test_the_files_of_ended_workers_do_not_pile_up_and_their_counts_stay(
     often = ("--max-requests", "10", "--max-requests-jitter", "0")
     with fleet(redis_url, workers=2, temporary=str(tmp_path), arguments=often) as running:
         server = running.server
-        assert server is not None
         landing = 'omnifund_http_responses_total{endpoint="pages.landing",status="200"}'
         seen = set(server.worker_pids())
         headers = {"Connection": "close"}
@@ -392,8 +384,6 @@ def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
         fleet(redis_url, workers=2, stdout=output, variables=variables) as running,
     ):
         server = running.server
-        assert server is not None
-        assert server.process is not None
         long = "x" * 1000
 
         def visit(number: int) -> int:
@@ -419,8 +409,6 @@ def test_every_line_is_json_also_after_the_configuration_has_been_read_again(
     """K46: SIGHUP, twice, and then a stop."""
     with fleet(redis_url, workers=2) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         for _ in range(2):
             before = set(server.worker_pids())
             server.process.send_signal(signal.SIGHUP)
@@ -460,7 +448,6 @@ def test_the_console_format_escapes_what_a_terminal_would_obey(
     with fleet(redis_url, workers=1, variables=variables) as running:
         assert requests.get(running.url + path, timeout=10).status_code == 404
         server = running.server
-        assert server is not None
         wait_until(lambda: "404" in server.log, what="the line")
         assert shown in server.log
         assert all(each in "\n\t" or each.isprintable() for each in server.log)
@@ -478,7 +465,6 @@ def test_successful_probes_are_not_logged(redis_url: str, valkey: ValkeyServer) 
         finally:
             valkey.resume()
         server = running.server
-        assert server is not None
         wait_until(lambda: '"status": 503' in server.log, what="the line")
         events = [json.loads(line) for line in server.log.splitlines()]
     paths = [each["path"] for each in events if each["event"] == "http:request:answered"]
@@ -492,7 +478,6 @@ def test_gunicorns_own_lines_look_like_the_others(
 ) -> None:
     """G7"""
     with fleet(redis_url, workers=1, log_level=level) as running:
-        assert running.server is not None
         assert running.server.stop() == 0
         events = [json.loads(line)["event"] for line in running.server.log.splitlines()]
     assert any("Listening at" in event for event in events) is is_told
@@ -509,7 +494,6 @@ def test_an_access_log_that_an_operator_turns_on_holds_no_query_either(redis_url
             timeout=5,
         )
         server = running.server
-        assert server is not None
         # gunicorn writes the line after the answer has gone out.
         wait_until(lambda: '"GET /callback" 400' in server.log, what="the access log")
         log = server.log
@@ -527,7 +511,7 @@ def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
         handle = merchant.session_id
         merchant.post_form("/token/refresh")
         merchant.post_form("/logout")
-        log = running.server.log if running.server else ""
+        log = running.server.log
     for event in ("sign_in:attempt:succeeded", "token:refresh:succeeded", "sign_out:session:ended"):
         (line,) = [json.loads(each) for each in log.splitlines() if f'"event": "{event}"' in each]
         hashed = line.get("session") or line.get("handle")
@@ -547,8 +531,6 @@ def test_a_stop_is_announced_lets_requests_finish_and_exits_with_0(redis_url: st
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(merchant.get, "/customers")
             running.provider.wait_for("/api/customers")
-            assert running.server is not None
-            assert running.server.process is not None
             assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 200
             running.server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: unready(running), seconds=2, what="being unready")
@@ -594,13 +576,10 @@ def test_workers_are_replaced_under_load_without_a_failed_request(redis_url: str
         visitors = [threading.Thread(target=visit) for _ in range(4)]
         for visitor in visitors:
             visitor.start()
-        assert running.server is not None
-        assert running.server.process is not None
         before = set(running.server.worker_pids())
         running.server.process.send_signal(signal.SIGHUP)
 
         def replaced() -> bool:
-            assert running.server is not None
             now = set(running.server.worker_pids())
             return len(now) == 2 and not now & before
 
@@ -620,7 +599,6 @@ def test_nothing_is_left_behind_by_a_stop(redis_url: str, tmp_path: Path) -> Non
         with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
             running.merchant()
             assert any(tmp_path.iterdir())
-            assert running.server is not None
             assert running.server.stop() == 0
     assert [path for path in tmp_path.iterdir() if path.name.startswith("omnifund-app")] == []
 
