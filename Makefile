@@ -49,7 +49,7 @@ screenshots: $(DEV_READY) ## Take the screenshots of README and docs/how-it-work
 portal-tour: $(DEV_READY) ## Take the screenshots of docs/portal-tour.md from the running demo
 	@$(BIN)/python tools/screenshots.py --portal
 
-lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
+lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo
 	@$(BIN)/python tools/lighthouse.py
 
 security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings

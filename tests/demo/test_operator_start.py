@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.processes import wait_until
 from tests.support.rig import fleet
 from tests.support.servers import REPOSITORY
 
@@ -166,13 +164,7 @@ def test_reading_the_configuration_again_keeps_the_counts_and_leaves_nothing_beh
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
         running.merchant()
-        before = set(running.server.worker_pids())
-        running.server.process.send_signal(signal.SIGHUP)
-        wait_until(
-            lambda: not before & set(running.server.worker_pids()),
-            seconds=30,
-            what="new workers",
-        )
+        running.server.reload()
         merchant = running.merchant()
         counted = 'endpoint="auth.callback",status="303"} 2.0'
         assert counted in merchant.get("/metrics").text

@@ -139,6 +139,21 @@ class Gunicorn:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def reload(self) -> None:
+        """Have every worker replaced as an operator does, and wait until that is done."""
+        before = set(self.worker_pids())
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for_workers_beside(before)
+
+    def wait_for_workers_beside(self, before: set[int]) -> None:
+        """Wait until there are as many workers as there should be, and none of ``before``."""
+
+        def replaced() -> bool:
+            now = set(self.worker_pids())
+            return len(now) == self._workers and not now & before
+
+        wait_until(replaced, seconds=30, what="new workers")
+
     def stop(self) -> int:
         """Stop as an operator does; return the exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -162,6 +162,7 @@ def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
         assert all(1 <= int(each.headers["Retry-After"]) <= 60 for each in refused)
         # Another merchant, at the same address, is not affected.
         assert other.post_form("/token/refresh").status_code == 303
+        assert running.server.stop() == 0
         log = running.server.log
     assert merchant.session_id not in log
 

@@ -63,6 +63,8 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     """D2, G7"""
     with fleet(redis_url, workers=1) as running:
         answer = requests.get(f"{running.url}/callback?code=some-code&state=some-state", timeout=5)
+        # A thread writes the lines.
+        wait_until(lambda: '"path": "/callback"' in running.server.log, what="the line")
         log = running.server.log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     (line,) = [each for each in lines if each["event"] == "http:request:answered"
@@ -164,15 +166,10 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
             release.set()
             assert waiting.exception() is not None
 
-        def replaced() -> bool:
-            return len(server.worker_pids()) == 2 and not before & set(server.worker_pids())
-
-        wait_until(replaced, seconds=30, what="new workers")
+        server.wait_for_workers_beside(before)
         wait_until(lambda: metric(running, "omnifund_workers") == 2, what="their gauges")
         assert metric(running, "omnifund_threads_busy") == 1
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(replaced, seconds=30, what="new workers")
+        server.reload()
         wait_until(lambda: metric(running, "omnifund_threads") == 64, what="their gauges")
 
 
@@ -300,9 +297,7 @@ def test_metrics_go_on_when_their_files_have_been_removed(
             return metric(running, landing) > 0
 
         wait_until(is_counted, what="a count")
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        server.reload()
         count = metric(running, landing)
         assert requests.get(running.url, timeout=5).status_code == 200
         assert metric(running, landing) == count + 1
@@ -320,14 +315,10 @@ def test_without_a_place_for_metrics_the_app_serves_and_stops(
         folder = metrics_folder(tmp_path)
         shutil.rmtree(folder)
         folder.write_text("")
-        before = set(server.worker_pids())
         for _ in range(2):
             assert running.merchant().get("/dashboard").status_code == 200
             assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 503
-            server.process.send_signal(signal.SIGHUP)
-            wait_until(
-                lambda: not before & set(server.worker_pids()), seconds=30, what="new workers"
-            )
+            server.reload()
         assert server.stop() == 0
 
 
@@ -394,9 +385,7 @@ def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
             statuses = list(pool.map(visit, range(400)))
         assert statuses == [200, 404, 404, 404] * 100
         assert running.merchant().get("/dashboard").status_code == 200
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        server.reload()
         assert requests.get(f"{running.url}/{long}", timeout=10).status_code == 404
         assert server.stop() == 0
         # Nor does a report about the output fill standard error.
@@ -410,13 +399,7 @@ def test_every_line_is_json_also_after_the_configuration_has_been_read_again(
     with fleet(redis_url, workers=2) as running:
         server = running.server
         for _ in range(2):
-            before = set(server.worker_pids())
-            server.process.send_signal(signal.SIGHUP)
-            wait_until(
-                lambda before=before: not before & set(server.worker_pids()),  # type: ignore[misc]  # bound early
-                seconds=30,
-                what="new workers",
-            )
+            server.reload()
         requests.get(f"{running.url}/after", timeout=10)
         assert server.stop() == 0
         events = [json.loads(line) for line in server.log.splitlines()]
@@ -511,6 +494,7 @@ def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
         handle = merchant.session_id
         merchant.post_form("/token/refresh")
         merchant.post_form("/logout")
+        wait_until(lambda: '"path": "/logout"' in running.server.log, what="the last line")
         log = running.server.log
     for event in ("sign_in:attempt:succeeded", "token:refresh:succeeded", "sign_out:session:ended"):
         (line,) = [json.loads(each) for each in log.splitlines() if f'"event": "{event}"' in each]
@@ -576,14 +560,7 @@ def test_workers_are_replaced_under_load_without_a_failed_request(redis_url: str
         visitors = [threading.Thread(target=visit) for _ in range(4)]
         for visitor in visitors:
             visitor.start()
-        before = set(running.server.worker_pids())
-        running.server.process.send_signal(signal.SIGHUP)
-
-        def replaced() -> bool:
-            now = set(running.server.worker_pids())
-            return len(now) == 2 and not now & before
-
-        wait_until(replaced, seconds=30, what="new workers")
+        running.server.reload()
         seen = len(statuses)
         wait_until(lambda: len(statuses) > seen + 50, seconds=30, what="more visits")
         stop.set()

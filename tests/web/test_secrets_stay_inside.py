@@ -119,6 +119,7 @@ def test_no_log_line_shows_a_secret_even_at_debug(redis_url: str) -> None:
             merchant.press(
                 "/login/password", "/login/password", username="m", password="wrong-pw-1"
             )
+            assert server.stop() == 0
             logged = server.log
     assert "token:refresh:succeeded" in logged
     for secret in (
