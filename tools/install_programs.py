@@ -7,9 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.browser import find_chromium
 from tests.support.postgres import find_postgres

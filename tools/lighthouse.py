@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from playwright.sync_api import sync_playwright
 
 from tests.browser.steps import allow, log_in_at_omnifund

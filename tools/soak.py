@@ -9,6 +9,7 @@ Everything runs on this machine and ends by itself.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,10 +18,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import requests
 
@@ -127,8 +125,6 @@ class _Owners:
 
 
 def _json_of(answer: Answer, request: Request) -> dict[str, str]:
-    import json
-
     class Catch:
         data = b""
 
