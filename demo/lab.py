@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from flask import (
     Blueprint,
@@ -35,7 +35,6 @@ from demo import cookies, hooks, inspector, progress, recorder, tracks
 from demo.conversation import Source, function_named
 from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
-from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
 from web import auth, security
 from web.current import omnifund, settings, store
@@ -97,8 +96,7 @@ def _page(template: str, **values: object) -> BaseResponse | str:
         return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    omnifund_url = urlsplit(settings().omnifund_base_url)
-    security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    security.allow_form_action(settings().omnifund_base_url)
     runs, recordings = progress.load(), _recordings()
     return render_template(
         template,
@@ -172,11 +170,11 @@ def _run(card: Card) -> BaseResponse:
     if card.way is Way.SIGN_IN:
         started = omnifund().create_authorization_request(request.cookies)
         _arm(card, scope="state", state=started.request.state)
-        return _to(started.url, started)
+        return auth.with_cookies(redirect(started.url), started)
     if card.way is Way.FORGED:
         started = omnifund().create_authorization_request(request.cookies)
         forged = urlencode({"code": "a-code-of-another-person", "state": secrets.token_urlsafe(32)})
-        return _to(f"{url_for('auth.callback')}?{forged}", started)
+        return auth.with_cookies(redirect(f"{url_for('auth.callback')}?{forged}"), started)
     connection = auth.connection()
     if connection is None:
         return auth.to_sign_in()
@@ -191,14 +189,6 @@ def _run(card: Card) -> BaseResponse:
         began = f"{omnifund().clock():.3f}"
         return redirect(url_for("lab.five_tabs", since=began), code=303)
     return redirect(url_for("pages.customers"), code=303)
-
-
-def _to(url: str, started: Redirect) -> BaseResponse:
-    """Redirect to ``url`` with the cookies of an authorization request."""
-    response = redirect(url)
-    for cookie in started.cookies:
-        response.set_cookie(**cookie)
-    return response
 
 
 def _arm(card: Card, *, access_token: str = "", **where: str) -> None:

@@ -188,13 +188,11 @@ def deciding_line(function: Function) -> int:
     lines, first = inspect.getsourcelines(inspect.unwrap(function))
     (tree,) = parse(textwrap.dedent("".join(lines))).body
     conditions = [
-        node.lineno for node in ast.walk(tree) if isinstance(node, ast.If) and _raises(node)
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and any(isinstance(each, ast.Raise) for each in node.body)
     ]
     return first - 1 + min(conditions or [_first_statement(tree).lineno])
-
-
-def _raises(condition: ast.If) -> bool:
-    return any(isinstance(statement, ast.Raise) for statement in condition.body)
 
 
 def _first_statement(function: ast.AST) -> ast.stmt:

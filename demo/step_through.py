@@ -150,9 +150,7 @@ def start() -> BaseResponse | str:
     fields = parse_qsl(urlsplit(started.url).query)
     progress = Progress(started.request.state)
     response = _remember(_page("authorize", progress, message=fields), progress)
-    for cookie in started.cookies:
-        response.set_cookie(**cookie)
-    return response
+    return auth.with_cookies(response, started)
 
 
 @blueprint.post("/authorize")
@@ -353,8 +351,7 @@ def _page(
     message: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Show the form of ``message``; without one, as it was typed."""
-    omnifund_url = urlsplit(settings().omnifund_base_url)
-    security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    security.allow_form_action(settings().omnifund_base_url)
     spent = omnifund().clock() - progress.arrived
     return render_template(
         "step_through.html",

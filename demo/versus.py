@@ -99,7 +99,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     # What it does wrong is shown on the page; this app's log is for this app.
     naive.logger.disabled = True
-    _tap(naive)
+    # From outside, so that its code is what such a client has.
+    remote = naive.extensions["authlib.integrations.flask_client"].omnifund
+    remote.client_cls = type("TappedSession", (_Tapped, remote.client_cls), {})
     app.extensions["naive_client"] = naive
     app.jinja_env.globals["compared"] = {fault.card: fault.id for fault in FAULTS.values()}
     app.register_blueprint(blueprint)
@@ -195,12 +197,6 @@ class _Tapped:
             raise
         wire.received(response.status_code, response.content)
         return response
-
-
-def _tap(naive: Flask) -> None:
-    """Listen to the naive client from outside, so that its code is what such a client has."""
-    remote = naive.extensions["authlib.integrations.flask_client"].omnifund
-    remote.client_cls = type("TappedSession", (_Tapped, remote.client_cls), {})
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -264,14 +264,10 @@ def _customer(rng: random.Random, number: int, last_name: str, company: str) -> 
         "phone": f"({area}) 555-01{rng.randrange(100):02d}",
         "email": f"{first_name}.{last_name}@example.com".lower(),
         "paymentAccounts": [
-            _payment_account(rng, account) for account in _account_numbers(rng, number)
+            _payment_account(rng, (number - 23_000_000) * 3 + each)
+            for each in range(rng.choice((1, 1, 2)))
         ],
     }
-
-
-def _account_numbers(rng: random.Random, customer: int) -> range:
-    first = (customer - 23_000_000) * 3
-    return range(first, first + rng.choice((1, 1, 2)))
 
 
 def _payment_account(rng: random.Random, number: int) -> Record:

@@ -185,7 +185,8 @@ class RedisSessions(ServerSideSessionInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookies, and write the session if it has changed."""
         session = cast(MerchantSession, session)
-        name, attributes = self.get_cookie_name(app), self._cookie_attributes(app)
+        name, secure = self.get_cookie_name(app), self.get_cookie_secure(app)
+        attributes: Any = {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
         visitor_name = self._visitors.get_cookie_name(app)
         if session.is_new:
             response.set_cookie(name, str(session.sid), **attributes)
@@ -203,10 +204,6 @@ class RedisSessions(ServerSideSessionInterface):
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """Only a new session sets the cookie: a late response must not bring an old one back."""
         return False
-
-    def _cookie_attributes(self, app: Flask) -> dict[str, Any]:
-        secure = self.get_cookie_secure(app)
-        return {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
 
 
 def current() -> RedisSessions:
