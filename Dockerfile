@@ -1,4 +1,4 @@
-# The app alone; Redis and OmniFund are elsewhere. Configuration: environment variables (README.md).
+# The app alone; Redis and OmniFund are elsewhere. Configuration: environment variables (docs/configuration.md).
 #
 #   docker build -t omnifund-app .
 #   docker run --env-file .env --read-only --tmpfs /tmp --cap-drop ALL -p 8000:8000 omnifund-app

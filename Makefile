@@ -16,14 +16,14 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 demo: $(DEMO_READY) ## Start the app with Local OmniFund and an embedded Valkey; Ctrl-C stops it
-	@exec $(BIN)/python tools/demo.py
+	@exec $(BIN)/python -m tools.demo
 
 install: ## Install what the app needs to run, without the demo
 	@sh tools/make_venv.sh $(VENV) requirements.txt
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
 	@echo "About 4,600 tests, with real servers and browsers: about 13 minutes on two cores."
-	@$(BIN)/python tools/install_programs.py
+	@$(BIN)/python -m tools.install_programs
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest $(WORKERS) -q
@@ -49,17 +49,17 @@ screenshots: $(DEV_READY) ## Take the screenshots of README and docs/how-it-work
 portal-tour: $(DEV_READY) ## Take the screenshots of docs/portal-tour.md from the running demo
 	@$(BIN)/python tools/screenshots.py --portal
 
-lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo; needs Node.js
-	@$(BIN)/python tools/lighthouse.py
+lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo
+	@$(BIN)/python -m tools.lighthouse
 
 security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings
-	@$(BIN)/python tools/security_table.py
+	@$(BIN)/python -m tools.security_table
 
 browsers: $(DEV_READY) ## Go through the app in Chromium, Firefox, and WebKitGTK; pictures side by side
 	@$(BIN)/python -m tools.browsers
 
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table
-	@$(BIN)/python tools/soak.py
+	@$(BIN)/python -m tools.soak
 
 fuzz: $(DEV_READY) ## Send EXAMPLES (50000) random requests to the app, and as many random responses of OmniFund
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),50000) $(BIN)/python -m pytest -n 4 -q --timeout 0 \

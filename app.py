@@ -10,7 +10,6 @@ from flask import Flask
 import cli
 from config import ConfigurationError, Settings
 from omnifund.http import HTTPClient
-from omnifund.redis_client import RedisClient
 from web import (
     auth,
     current,
@@ -28,15 +27,12 @@ from web.sessions import RedisSessions
 
 
 def create_app(
-    settings: Settings | None = None,
-    *,
-    redis: RedisClient | None = None,
-    clock: Callable[[], float] = time.time,
+    settings: Settings | None = None, *, clock: Callable[[], float] = time.time
 ) -> Flask:
     """Create the app.
 
-    ``settings``: read from the environment by default. ``redis``: made from ``REDIS_URL`` by
-    default. ``clock`` returns Unix seconds. Raises ``ConfigurationError``.
+    ``settings``: read from the environment by default. ``clock`` returns Unix seconds. Raises
+    ``ConfigurationError``.
     """
     try:
         settings = settings or Settings.from_environment()
@@ -63,12 +59,7 @@ def create_app(
     app = Flask(__name__)
     app.secret_key = settings.secret_key.get_secret_value()
     omnifund = current.from_settings(
-        settings,
-        redis=redis,
-        http_class=http_class,
-        clock=clock,
-        on_event=on_event,
-        time_redis=time_redis,
+        settings, http_class=http_class, clock=clock, on_event=on_event, time_redis=time_redis
     )
     current.init_app(app, settings, omnifund)
     app.session_interface = RedisSessions(app, settings, omnifund)

@@ -17,9 +17,10 @@ from flask.cli import AppGroup, ScriptInfo
 
 import doctor as checks
 from config import ConfigurationError, Settings
-from doctor import Status, in_words, make_client
+from doctor import Status, in_words
 from omnifund.errors import OmniFundError
 from omnifund.token import Token
+from web import current
 
 MASKED: Final = "••••••••"
 _SIGNS: Final[dict[Status, str]] = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}
@@ -90,7 +91,7 @@ def _commands(settings: Callable[[], Settings]) -> click.Group:
 
 
 def _get_token(settings: Settings, *, refresh: bool) -> Token:
-    oauth = make_client(settings).oauth
+    oauth = current.from_settings(settings).oauth
     if refresh:
         old = Token("unknown", _ask("Refresh token"), obtained_at=0, expires_at=0)
         return oauth.refresh(old)

@@ -79,7 +79,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     yield Check(
         "variables", "ok", f"The environment variables are valid ({known.omnifund_environment})."
     )
-    client = make_client(known)
+    client = current.from_settings(known)  # without anything that logs or counts
     yield _redirect_uri(known)
     yield _hosts(known)
     yield from _redis(known, client)
@@ -88,11 +88,6 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     yield _refresh(client)
     # Last, because it is the answer to the request before that tells OmniFund's time.
     yield _clock(client)
-
-
-def make_client(settings: Settings) -> OmniFund:
-    """Return the client, without anything that logs or counts."""
-    return current.from_settings(settings)
 
 
 def _redirect_uri(settings: Settings) -> Check:

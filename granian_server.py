@@ -1,15 +1,13 @@
 """granian with the settings of gunicorn.conf.py: ``python granian_server.py [HOST:PORT]``."""
 
-import fcntl
+import math
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
-import tempfile
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,44 +19,35 @@ from granian.log import LogLevels, logger
 
 BIND, sys.argv[1:] = sys.argv[1:], ["app:create_app()"]  # what gunicorn.conf.py is to check
 CONF: Any = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("gunicorn.conf.py"))))
-# Workers take places: twice as many, as a new one may start before the old one has ended.
-_pids, _beats = (multiprocessing.RawArray(kind, 2 * CONF.workers) for kind in "ld")
-# The kernel unlocks a place however its worker ends.
-_locks = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+_beats = multiprocessing.RawArray("d", [math.inf] * CONF.workers)
 
 
-def _work(app: Any, metrics: Any) -> Any:
-    """Take a place, in a new worker, and show from then on that it does not hang."""
-    for place in range(len(_pids)):
-        with suppress(OSError):
-            fcntl.lockf(_locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            break
+def _work(server: Any, app: Any, metrics: Any) -> Any:
+    """Take the place that no worker has, in a new one, and show each second that it lives."""
+    place = min(set(range(CONF.workers)) - {other.idx for other in server.wrks})
+    metrics.Worker.end(place)
     metrics.Worker.begin(place, CONF.threads)
 
     def beat() -> None:
         while True:
-            _beats[place], _pids[place] = time.monotonic(), os.getpid()
+            _beats[place] = time.monotonic()
             time.sleep(1)
 
     threading.Thread(target=beat, daemon=True).start()
     return app
 
 
-def _watch(server: Any, metrics: Any) -> None:
-    """Kill workers that hang, and have the gauges of ended ones forgotten."""
+def _watch(server: Any) -> None:
+    """Kill workers that hang; granian replaces them."""
     while True:
         time.sleep(1)
         # granian's own handler does this where it was interrupted, perhaps in the event's own lock.
         if server.interrupt_signal:
             server.main_loop_interrupt.set()
-        for place in filter(_pids.__getitem__, range(len(_pids))):
-            with suppress(OSError):
-                if time.monotonic() - _beats[place] > CONF.timeout:
-                    os.kill(_pids[place], signal.SIGKILL)
-                fcntl.lockf(_locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-                metrics.Worker.end(place)
-                _pids[place] = 0
-                fcntl.lockf(_locks, fcntl.LOCK_UN, 1, place)
+        for worker in list(server.wrks):
+            if time.monotonic() - _beats[worker.idx] > CONF.timeout:
+                _beats[worker.idx] = math.inf
+                worker.inner.kill()
 
 
 def main() -> None:
@@ -84,7 +73,6 @@ def main() -> None:
         workers_kill_timeout=CONF.graceful_timeout,
         url_path_prefix=os.environ.get("SCRIPT_NAME"),
     )
-    threading.Thread(target=_watch, args=(server, metrics), daemon=True).start()
 
     @server.on_startup
     def take_signals() -> None:
@@ -94,7 +82,8 @@ def main() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         CONF.when_ready(SimpleNamespace(log=logger))
 
-    server.serve(target_loader=lambda: _work(app, metrics), wrap_loader=False)
+    threading.Thread(target=_watch, args=(server,), daemon=True).start()
+    server.serve(target_loader=lambda: _work(server, app, metrics), wrap_loader=False)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,16 @@
 """CPU of one exchange over TLS, by HTTP client, in one run (docs/adr/0006-http-client.md).
 
-    python -m benchmarks.http_clients [--before FOLDER]
-
-``FOLDER`` is a checkout of a commit that had a client of its own (``omnifund/transport.py``).
 pyreqwest is measured if it is installed; it is no requirement of this project.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import ssl
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 import urllib3
@@ -35,13 +30,10 @@ Exchange = Callable[[], object]
 
 def main() -> None:
     """Measure, and print the best round of each client."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", type=Path)
-    before: Path | None = parser.parse_args().before
     with provider() as running:
         bundle = str(running.bundle)
         clients = {
-            "omnifund.http (httpcore2)": _ours(HTTPClient(running.url, ca_bundle=bundle)),
+            "omnifund.http (httpcore2)": _ours(running.url, bundle),
             "urllib3": _urllib3(running.url, bundle),
             "httpx2": _httpx2(running.url, bundle),
         }
@@ -49,8 +41,6 @@ def main() -> None:
             clients["pyreqwest"] = _pyreqwest(running.url, bundle)
         except ModuleNotFoundError:
             print("pyreqwest is not installed")
-        if before:
-            clients["before"] = _ours(_before(before)(running.url, ca_bundle=bundle))
         best = dict.fromkeys(clients, float("inf"))
         for _ in range(ROUNDS):
             for name, exchange in clients.items():
@@ -67,20 +57,9 @@ def _seconds(exchange: Exchange) -> float:
     return (time.process_time() - began) / EXCHANGES
 
 
-def _ours(client: Any) -> Exchange:
+def _ours(url: str, bundle: str) -> Exchange:
+    client = HTTPClient(url, ca_bundle=bundle)
     return lambda: client.send("POST", PATH, headers=HEADERS, body=BODY, max_bytes=MAX_BYTES)
-
-
-def _before(folder: Path) -> Any:
-    ours = {
-        name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith("omnifund")
-    }
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module("omnifund.transport").Transport
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.update(ours)
 
 
 def _urllib3(url: str, bundle: str) -> Exchange:

@@ -34,7 +34,7 @@ _SCRIPTS: Final = {"passport": _NODE / "server.js", "passport-safe": _NODE / "sa
 
 
 class _Server(Protocol):
-    process: subprocess.Popen[bytes] | None
+    process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_error: object) -> None: ...
@@ -105,8 +105,6 @@ class Peer:
     @property
     def pids(self) -> list[int]:
         """The processes that serve: gunicorn's workers, or the one process itself."""
-        if self.server.process is None:
-            return []
         return children(self.server.process.pid) or [self.server.process.pid]
 
     def door(self) -> Door:
@@ -121,6 +119,8 @@ class Peer:
 class Node:
     """A Passport peer, as a process."""
 
+    process: subprocess.Popen[bytes]
+
     def __init__(self, script: Path, environment: dict[str, str], port: int) -> None:
         self._script = script
         self._environment = {
@@ -130,7 +130,6 @@ class Node:
             **environment,
         }
         self._port = port
-        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -143,9 +142,8 @@ class Node:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import linecache
 import re
 import shlex
 import textwrap
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from markupsafe import Markup, escape
 
 from demo import recorder, rules
 from demo.masking import HIDDEN
+from demo.progress import elapsed
 from demo.recorder import INCOMING, Exchange, Frame, Recording
 from demo.rules import Outcome, Rule
 
@@ -41,8 +41,8 @@ class Step(msgspec.Struct, frozen=True):
     clause: str
 
 
-STEPS: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("steps.toml").read_text("utf-8")), type=dict[str, Step]
+STEPS: Final = msgspec.toml.decode(
+    Path(__file__).with_name("steps.toml").read_bytes(), type=dict[str, Step]
 )
 
 
@@ -183,7 +183,7 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
         # Retold, not measured; only the end of the visit to OmniFund was seen.
         if exchange.step in ("login", "authorize"):
             if exchange.step == "authorize" and is_response and at is not None:
-                stay = _elapsed(at - exchange.started)
+                stay = elapsed(at - exchange.started)
             at = None
         yield Arrow(
             number=number,
@@ -191,7 +191,7 @@ def _arrows(exchanges: list[Exchange]) -> Iterator[Arrow]:
             sender=sender,
             receiver=receiver,
             label=_label(exchange, is_response=is_response),
-            time="" if at is None else _elapsed(at - began),
+            time="" if at is None else elapsed(at - began),
             stay=stay,
             is_response=is_response,
             is_missing=is_response and exchange.status is None,
@@ -228,12 +228,6 @@ def _label(exchange: Exchange, *, is_response: bool) -> str:
     return f"{exchange.status} {location if location.startswith('/') else ''}".strip()
 
 
-def _elapsed(milliseconds: float) -> str:
-    if milliseconds >= 1000:
-        return f"{milliseconds / 1000:.1f} s"
-    return f"{milliseconds:.0f} ms"
-
-
 def _message(index: int, exchange: Exchange, arrows: list[Arrow]) -> Message:
     anchor, ended = f"m{index + 1}", exchange.ended
     # The start is reconstructed, not measured.
@@ -245,7 +239,7 @@ def _message(index: int, exchange: Exchange, arrows: list[Arrow]) -> Message:
         exchange=exchange,
         milliseconds=max(0.0, (ended or 0.0) - exchange.started) if is_measured else None,
         checks=list(checks(exchange.checks)),
-        sources=[_source(frame) for frame in exchange.frames],
+        sources=[source(frame) for frame in exchange.frames],
         commands=list(_commands(exchange)),
     )
 
@@ -256,15 +250,15 @@ def checks(outcomes: Mapping[str, Outcome]) -> Iterator[Check]:
         # Another version of the app, on another server, may have rules of its own.
         if (function := rules.RULES.get(name)) is not None:
             rule = rules.describe(function)
-            yield Check(rule, outcome, _source(Frame(rule.file, rule.line, rule.function)))
+            yield Check(rule, outcome, source(Frame(rule.file, rule.line, rule.function)))
 
 
-def _source(frame: Frame) -> Source:
+def source(frame: Frame) -> Source:
     """Return the function that a line belongs to, without its docstring: 16 lines at most."""
     path = str(recorder.ROOT / frame.file)
     linecache.checkcache(path)
     lines = linecache.getlines(path)
-    numbers = _lines_of_function("".join(lines), frame.line)
+    numbers = lines_of_function("".join(lines), frame.line)
     here = numbers.index(frame.line) if frame.line in numbers else 0
     first = max(0, min(here - MAX_LINES // 2, len(numbers) - MAX_LINES))
     shown = numbers[first : first + MAX_LINES]
@@ -273,12 +267,19 @@ def _source(frame: Frame) -> Source:
     return Source(frame, tuple(zip(shown, text, strict=True)))
 
 
-def _lines_of_function(text: str, line: int) -> list[int]:
-    around = [
-        node
-        for node in ast.walk(rules.parse(text))
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
+def function_named(text: str, name: str) -> ast.FunctionDef:
+    """Return the function of that name in the module ``text``."""
+    return next(function for function in _functions(text) if function.name == name)
+
+
+def _functions(text: str) -> Iterator[ast.FunctionDef]:
+    nodes = ast.walk(rules.parse(text))
+    return (node for node in nodes if isinstance(node, ast.FunctionDef))
+
+
+def lines_of_function(text: str, line: int) -> list[int]:
+    """Return the lines of the innermost function around ``line``, without its docstring."""
+    around = [each for each in _functions(text) if each.lineno <= line <= (each.end_lineno or 0)]
     if not around:
         return [line]
     function = max(around, key=lambda node: node.lineno)

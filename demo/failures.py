@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Container
 from enum import Enum
 from pathlib import Path
@@ -66,9 +65,7 @@ class _Texts(msgspec.Struct, frozen=True):
     first_five: tuple[str, ...]
 
 
-_texts: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")), type=_Texts
-)
+_texts: Final = msgspec.toml.decode(Path(__file__).with_suffix(".toml").read_bytes(), type=_Texts)
 GROUPS: Final = _texts.groups
 CARDS: Final = {card.id: card for group in GROUPS for card in group.cards}
 FIRST_FIVE: Final = tuple(CARDS[card_id] for card_id in _texts.first_five)

@@ -6,7 +6,6 @@ the next page say what should have happened. Local OmniFund is reached over HTTP
 
 from __future__ import annotations
 
-import ast
 import math
 import os
 import secrets
@@ -15,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from flask import (
     Blueprint,
@@ -32,11 +31,10 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, progress, recorder, rules, storage, tracks
-from demo.conversation import Source
+from demo import cookies, hooks, inspector, progress, recorder, tracks
+from demo.conversation import Source, function_named
 from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
-from omnifund.client import Redirect
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
 from web import auth, security
 from web.current import omnifund, settings, store
@@ -98,8 +96,7 @@ def _page(template: str, **values: object) -> BaseResponse | str:
         return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
     g.lab_explained = True
     # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    omnifund_url = urlsplit(settings().omnifund_base_url)
-    security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    security.allow_form_action(settings().omnifund_base_url)
     runs, recordings = progress.load(), _recordings()
     return render_template(
         template,
@@ -129,11 +126,7 @@ def _has_tracks(runs: Mapping[str, progress.Run], recordings: Sequence[recorder.
 
 def _recordings() -> list[recorder.Recording]:
     """Return what this visitor can still read in the inspector."""
-    if not settings().flow_inspector:
-        return []
-    connection, failed = auth.connection(), storage.failed_sign_in()
-    kept = storage.load(connection.id) if connection else []
-    return [*kept, *([failed] if failed else [])]
+    return (inspector.visitors_recordings() or []) if settings().flow_inspector else []
 
 
 @blueprint.get("/lab/five-tabs")
@@ -177,11 +170,11 @@ def _run(card: Card) -> BaseResponse:
     if card.way is Way.SIGN_IN:
         started = omnifund().create_authorization_request(request.cookies)
         _arm(card, scope="state", state=started.request.state)
-        return _to(started.url, started)
+        return auth.with_cookies(redirect(started.url), started)
     if card.way is Way.FORGED:
         started = omnifund().create_authorization_request(request.cookies)
         forged = urlencode({"code": "a-code-of-another-person", "state": secrets.token_urlsafe(32)})
-        return _to(f"{url_for('auth.callback')}?{forged}", started)
+        return auth.with_cookies(redirect(f"{url_for('auth.callback')}?{forged}"), started)
     connection = auth.connection()
     if connection is None:
         return auth.to_sign_in()
@@ -196,14 +189,6 @@ def _run(card: Card) -> BaseResponse:
         began = f"{omnifund().clock():.3f}"
         return redirect(url_for("lab.five_tabs", since=began), code=303)
     return redirect(url_for("pages.customers"), code=303)
-
-
-def _to(url: str, started: Redirect) -> BaseResponse:
-    """Redirect to ``url`` with the cookies of an authorization request."""
-    response = redirect(url)
-    for cookie in started.cookies:
-        response.set_cookie(**cookie)
-    return response
 
 
 def _arm(card: Card, *, access_token: str = "", **where: str) -> None:
@@ -320,8 +305,7 @@ def proof_source(proof: str) -> Source | None:
     if not path.is_file():
         return None
     text = path.read_text()
-    found = (node for node in ast.walk(rules.parse(text)) if isinstance(node, ast.FunctionDef))
-    test = next(node for node in found if node.name == name)
+    test = function_named(text, name)
     first = min([test.lineno, *(decorator.lineno for decorator in test.decorator_list)])
     lines = textwrap.dedent("\n".join(text.splitlines()[first - 1 : test.end_lineno]))
     return Source(Frame(file, test.lineno, name), tuple(enumerate(lines.splitlines(), first)))

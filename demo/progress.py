@@ -7,9 +7,6 @@ some that did not happen.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -21,7 +18,6 @@ from werkzeug.wrappers import Response
 from demo import cookies
 from demo.failures import CARDS, Card
 from demo.recorder import INCOMING, Exchange, Recorder, Recording
-from omnifund.encryption import Unreadable
 from web.current import omnifund
 
 SECONDS: Final = 30 * 24 * 3600
@@ -30,7 +26,6 @@ SECONDS: Final = 30 * 24 * 3600
 MAX_COOKIE_LENGTH: Final = 3000
 JUST_NOW_SECONDS: Final = 60
 _COOKIE: Final = "omnifund_seen"
-_MAX_BYTES: Final = 16 * 1024
 # What the app sent OmniFund; the visit to OmniFund before a callback is not the app's request.
 _SENT: Final = frozenset({"api", "refresh_token", "authorization_code", "password_grant"})
 
@@ -118,22 +113,15 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
 
 def load() -> dict[str, Run]:
     """Return the latest run of each card that this visitor has run, by the card's ID."""
-    try:
-        sealed = base64.b64decode(cookies.read(_COOKIE), altchars=b"-_", validate=True)
-        packed = omnifund().cipher.open(sealed, secret="", name="seen")
-        text = zlib.decompressobj().decompress(packed, _MAX_BYTES)
-        runs = msgspec.json.decode(text, type=list[Run])
-    except (Unreadable, ValueError, binascii.Error, zlib.error):
-        # None yet, or of another version of this app: marks are never worth an error page.
-        return {}
-    return {run.card: run for run in runs if run.card in CARDS}
+    runs = cookies.read_sealed(_COOKIE, list[Run])
+    return {run.card: run for run in runs or () if run.card in CARDS}
 
 
 def keep(response: Response, run: Run) -> None:
     """Mark a card as seen. When there is too much to keep, the oldest facts go; the marks stay."""
     runs = sorted({**load(), run.card: run}.values(), key=lambda each: each.at)
     for index in range(len(runs)):
-        if len(value := _cookie_value(runs)) <= MAX_COOKIE_LENGTH:
+        if len(value := cookies.as_text(_COOKIE, runs)) <= MAX_COOKIE_LENGTH:
             break
         runs[index] = Run(runs[index].card, "", runs[index].at)
     cookies.write(response, _COOKIE, value, max_age=SECONDS)
@@ -144,11 +132,6 @@ def elapsed(milliseconds: float) -> str:
     if milliseconds >= 1000:
         return f"{milliseconds / 1000:.1f}\N{NO-BREAK SPACE}s"
     return f"{milliseconds:.0f}\N{NO-BREAK SPACE}ms"
-
-
-def _cookie_value(runs: list[Run]) -> str:
-    packed = zlib.compress(msgspec.json.encode(runs), 9)
-    return base64.urlsafe_b64encode(omnifund().cipher.seal(packed, secret="", name="seen")).decode()
 
 
 def _sent(exchanges: Iterable[Exchange]) -> tuple[Sent, ...]:

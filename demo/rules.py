@@ -14,7 +14,6 @@ import inspect
 import re
 import textwrap
 import threading
-import tomllib
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -41,9 +40,8 @@ class Without(msgspec.Struct, frozen=True):
     card: str = ""
 
 
-WITHOUT: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("without.toml").read_text("utf-8")),
-    type=dict[str, Without],
+WITHOUT: Final = msgspec.toml.decode(
+    Path(__file__).with_name("without.toml").read_bytes(), type=dict[str, Without]
 )
 
 Outcome = Literal["passed", "refused", "not reached"]
@@ -190,13 +188,11 @@ def deciding_line(function: Function) -> int:
     lines, first = inspect.getsourcelines(inspect.unwrap(function))
     (tree,) = parse(textwrap.dedent("".join(lines))).body
     conditions = [
-        node.lineno for node in ast.walk(tree) if isinstance(node, ast.If) and _raises(node)
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and any(isinstance(each, ast.Raise) for each in node.body)
     ]
     return first - 1 + min(conditions or [_first_statement(tree).lineno])
-
-
-def _raises(condition: ast.If) -> bool:
-    return any(isinstance(statement, ast.Raise) for statement in condition.body)
 
 
 def _first_statement(function: ast.AST) -> ast.stmt:
@@ -230,8 +226,6 @@ RULES: Final = {
     if function not in _PLACES
 }
 """Every rule by its name."""
-
-REPEATED: Final = name_of(OmniFund._repeated)
 
 
 # --- how far a step got ----------------------------------------------------------------------

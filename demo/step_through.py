@@ -8,10 +8,7 @@ that keeps nothing, so the visitor's session is not involved. What is sent goes 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -33,7 +30,6 @@ from werkzeug.wrappers import Response as BaseResponse
 from demo import cookies, hooks, rules
 from demo.conversation import Check, checks
 from demo.masking import Masker
-from omnifund.encryption import Unreadable
 from omnifund.errors import OmniFundError
 from omnifund.events import ignore
 from omnifund.http import HTTPClient, Response
@@ -68,9 +64,8 @@ class Parameter(msgspec.Struct, frozen=True):
     clause: str
 
 
-PARAMETERS: Final = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("parameters.toml").read_text("utf-8")),
-    type=dict[str, dict[str, Parameter]],
+PARAMETERS: Final = msgspec.toml.decode(
+    Path(__file__).with_name("parameters.toml").read_bytes(), type=dict[str, dict[str, Parameter]]
 )
 SECRETS: Final = frozenset({"client_secret", "access_token"})
 """Parameters whose value no form shows: the visitor chooses what happens to it."""
@@ -155,9 +150,7 @@ def start() -> BaseResponse | str:
     fields = parse_qsl(urlsplit(started.url).query)
     progress = Progress(started.request.state)
     response = _remember(_page("authorize", progress, message=fields), progress)
-    for cookie in started.cookies:
-        response.set_cookie(**cookie)
-    return response
+    return auth.with_cookies(response, started)
 
 
 @blueprint.post("/authorize")
@@ -358,8 +351,7 @@ def _page(
     message: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Show the form of ``message``; without one, as it was typed."""
-    omnifund_url = urlsplit(settings().omnifund_base_url)
-    security.allow_form_action(f"{omnifund_url.scheme}://{omnifund_url.netloc}")
+    security.allow_form_action(settings().omnifund_base_url)
     spent = omnifund().clock() - progress.arrived
     return render_template(
         "step_through.html",
@@ -377,17 +369,10 @@ def _page(
 
 def _remember(page: BaseResponse | str, progress: Progress) -> BaseResponse:
     response = make_response(page)
-    sealed = omnifund().cipher.seal(msgspec.json.encode(progress), secret="", name="step")
-    value = base64.urlsafe_b64encode(sealed).decode()
-    cookies.write(response, _COOKIE, value, max_age=SECONDS)
+    cookies.write(response, _COOKIE, cookies.as_text(_COOKIE, progress), max_age=SECONDS)
     return response
 
 
 def _progress() -> Progress | None:
     """Return how far this browser has come; ``None`` if it has not begun."""
-    try:
-        sealed = base64.b64decode(cookies.read(_COOKIE), altchars=b"-_", validate=True)
-        packed = omnifund().cipher.open(sealed, secret="", name="step")
-        return msgspec.json.decode(packed, type=Progress)
-    except (binascii.Error, ValueError, Unreadable):
-        return None
+    return cookies.read_sealed(_COOKIE, Progress)

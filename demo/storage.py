@@ -7,17 +7,13 @@ that failed, so that failures take no memory of the server's.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from typing import Final
 
-import msgspec
 from werkzeug.wrappers import Response
 
 from demo import cookies
 from demo.recorder import Recording
-from omnifund.encryption import Unreadable, fingerprint
+from omnifund.encryption import fingerprint
 from omnifund.redis_client import Command
 from web import sessions
 from web.current import omnifund, store
@@ -30,7 +26,6 @@ FAILED_SECONDS: Final = 600
 
 MAX_COOKIE_LENGTH: Final = 3000
 _COOKIE: Final = "omnifund_trace"
-_MAX_BYTES: Final = 256 * 1024
 
 # Nothing is kept without the session, so a page that is in progress during a sign-out brings
 # nothing back. The list ends with the sign-in, which stays when the oldest pages are dropped.
@@ -58,7 +53,7 @@ def keep(sid: str, recording: Recording, *, sign_in: bool, replaced: str | None)
     whose recordings are deleted. Raises ``StoreUnavailable``.
     """
     name = key(fingerprint(sid))
-    sealed = _seal(recording, secret=sid, name=name)
+    sealed = cookies.seal(recording, secret=sid, name=name)
     keys = (name, sessions.current().key(sid))
     how = "RPUSH" if sign_in else "LPUSH"
     commands: list[Command] = [("EVAL", _KEEP, 2, *keys, how, sealed, MAX_RECORDINGS)]
@@ -76,7 +71,7 @@ def load(sid: str) -> list[Recording]:
     """Return the session's recordings, the latest first and the sign-in last."""
     name = key(fingerprint(sid))
     (stored,) = store().execute(("LRANGE", name, 0, -1))
-    found = (_open(sealed, secret=sid, name=name) for sealed in stored)
+    found = (cookies.unseal(each, Recording, secret=sid, name=name) for each in stored)
     return [recording for recording in found if recording is not None]
 
 
@@ -85,22 +80,18 @@ def load(sid: str) -> list[Recording]:
 
 def keep_in_browser(recording: Recording, response: Response) -> None:
     """Give the browser the recording of its failed sign-in, encrypted."""
-    value = _cookie_value(recording)
+    value = cookies.as_text(_COOKIE, recording)
     if len(value) > MAX_COOKIE_LENGTH:
         for exchange in recording.exchanges:
             exchange.frames, exchange.headers, exchange.response_headers = [], {}, {}
-        value = _cookie_value(recording)
+        value = cookies.as_text(_COOKIE, recording)
     if len(value) <= MAX_COOKIE_LENGTH:
         cookies.write(response, _COOKIE, value, max_age=FAILED_SECONDS)
 
 
 def failed_sign_in() -> Recording | None:
     """Return the browser's last failed sign-in, if it was within ``FAILED_SECONDS``."""
-    try:
-        sealed = base64.b64decode(cookies.read(_COOKIE), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    recording = _open(sealed, secret="", name="trace")
+    recording = cookies.read_sealed(_COOKIE, Recording)
     if recording is None or omnifund().clock() > recording.at + FAILED_SECONDS:
         return None
     return recording
@@ -109,25 +100,3 @@ def failed_sign_in() -> Recording | None:
 def delete_in_browser(response: Response) -> None:
     """Have the browser delete its last failed sign-in."""
     cookies.delete(response, _COOKIE)
-
-
-def _cookie_value(recording: Recording) -> str:
-    return base64.urlsafe_b64encode(_seal(recording, secret="", name="trace")).decode()
-
-
-# --- encryption --------------------------------------------------------------------------------
-
-
-def _seal(recording: Recording, *, secret: str, name: str) -> bytes:
-    packed = zlib.compress(msgspec.json.encode(recording), 9)
-    return omnifund().cipher.seal(packed, secret=secret, name=name)
-
-
-def _open(sealed: bytes, *, secret: str, name: str) -> Recording | None:
-    try:
-        packed = omnifund().cipher.open(sealed, secret=secret, name=name)
-        text = zlib.decompressobj().decompress(packed, _MAX_BYTES)
-        return msgspec.json.decode(text, type=Recording)
-    except (Unreadable, ValueError, zlib.error):
-        # Of another version of this app, or altered: a recording is never worth an error page.
-        return None

@@ -6,9 +6,7 @@ naive client runs in this process and has no address: the lab plays the browser 
 
 from __future__ import annotations
 
-import ast
 import secrets
-import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,8 +19,8 @@ from flask import Blueprint, Flask, abort, current_app, got_request_exception, r
 from requests import PreparedRequest, RequestException, Response
 
 from config import Settings
-from demo import lab, naive_client, recorder, rules, scenarios, storage, wire
-from demo.conversation import MAX_LINES, Source
+from demo import conversation, lab, naive_client, recorder, scenarios, storage, wire
+from demo.conversation import Source, function_named
 from demo.recorder import Frame
 from demo.scenarios import OmniFundSide, Play, Verdict
 from demo.wire import Said
@@ -83,12 +81,9 @@ class Side(NamedTuple):
     source: Source
 
 
+_TEXTS: Final = Path(__file__).with_suffix(".toml").read_bytes()
 FAULTS: Final = {
-    fault.id: fault
-    for fault in msgspec.convert(
-        tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["faults"],
-        type=list[Fault],
-    )
+    fault.id: fault for fault in msgspec.toml.decode(_TEXTS, type=dict[str, list[Fault]])["faults"]
 }
 
 
@@ -104,7 +99,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     # What it does wrong is shown on the page; this app's log is for this app.
     naive.logger.disabled = True
-    _tap(naive)
+    # From outside, so that its code is what such a client has.
+    remote = naive.extensions["authlib.integrations.flask_client"].omnifund
+    remote.client_cls = type("TappedSession", (_Tapped, remote.client_cls), {})
     app.extensions["naive_client"] = naive
     app.jinja_env.globals["compared"] = {fault.card: fault.id for fault in FAULTS.values()}
     app.register_blueprint(blueprint)
@@ -202,12 +199,6 @@ class _Tapped:
         return response
 
 
-def _tap(naive: Flask) -> None:
-    """Listen to the naive client from outside, so that its code is what such a client has."""
-    remote = naive.extensions["authlib.integrations.flask_client"].omnifund
-    remote.client_cls = type("TappedSession", (_Tapped, remote.client_cls), {})
-
-
 # --- the page ------------------------------------------------------------------------------------
 
 
@@ -232,16 +223,7 @@ def _side(name: str, verdict: Verdict, same: set[int], place: tuple[str, str, st
 def function_source(file: str, name: str, marked: str) -> Source:
     """Return what is around the line of the function ``name`` that contains ``marked``."""
     text = (recorder.ROOT / file).read_text("utf-8")
-    found = (node for node in ast.walk(rules.parse(text)) if isinstance(node, ast.FunctionDef))
-    function = next(node for node in found if node.name == name)
-    numbers = [*range(function.lineno, (function.end_lineno or 0) + 1)]
-    if ast.get_docstring(function) is not None:
-        docstring = function.body[0]
-        numbers = [n for n in numbers if not docstring.lineno <= n <= (docstring.end_lineno or 0)]
+    numbers = conversation.lines_of_function(text, function_named(text, name).lineno)
     lines = text.splitlines()
-    indent = len(lines[function.lineno - 1]) - len(lines[function.lineno - 1].lstrip())
     place = next(number for number in numbers if marked in lines[number - 1])
-    first = max(0, min(numbers.index(place) - MAX_LINES // 2, len(numbers) - MAX_LINES))
-    shown = numbers[first : first + MAX_LINES]
-    code = tuple((number, lines[number - 1][indent:]) for number in shown)
-    return Source(Frame(file, place, name), code)
+    return conversation.source(Frame(file, place, name))

@@ -218,9 +218,16 @@ def _book(username: str, today: int) -> Book:
     rng = random.Random(f"{SEED}:{username}")  # noqa: S311 - fictional data from a fixed seed
     customer_count, processed_count, pending_count = SIZES.get(username, USUAL)
     customers = _customers(rng, customer_count)
-    processed = _processed(rng, username, customers, today, processed_count)
-    pending = _pending(rng, username, customers, today, pending_count)
-    return Book(customers, processed, pending)
+    past = sorted(
+        today - rng.randrange(1, HISTORY_DAYS) * DAY + rng.randrange(7 * 3600, 21 * 3600)
+        for _ in range(processed_count)
+    )
+    first = rng.randrange(78_000_000, 79_000_000)
+    processed = _transactions(rng, "transactions-history", username, customers, past, first)
+    future = sorted(today + rng.randrange(1, SCHEDULE_DAYS) * DAY for _ in range(pending_count))
+    first = rng.randrange(5_000_000, 6_000_000)
+    pending = _transactions(rng, "transactions-pending", username, customers, future, first)
+    return Book(customers, tuple(reversed(processed)), tuple(pending))
 
 
 def _customers(rng: random.Random, count: int) -> tuple[Record, ...]:
@@ -257,14 +264,10 @@ def _customer(rng: random.Random, number: int, last_name: str, company: str) -> 
         "phone": f"({area}) 555-01{rng.randrange(100):02d}",
         "email": f"{first_name}.{last_name}@example.com".lower(),
         "paymentAccounts": [
-            _payment_account(rng, account) for account in _account_numbers(rng, number)
+            _payment_account(rng, (number - 23_000_000) * 3 + each)
+            for each in range(rng.choice((1, 1, 2)))
         ],
     }
-
-
-def _account_numbers(rng: random.Random, customer: int) -> range:
-    first = (customer - 23_000_000) * 3
-    return range(first, first + rng.choice((1, 1, 2)))
 
 
 def _payment_account(rng: random.Random, number: int) -> Record:
@@ -291,46 +294,23 @@ def _payment_account(rng: random.Random, number: int) -> Record:
     }
 
 
-def _processed(
-    rng: random.Random, username: str, customers: tuple[Record, ...], today: int, count: int
-) -> tuple[Record, ...]:
-    moments = sorted(
-        today - rng.randrange(1, HISTORY_DAYS) * DAY + rng.randrange(7 * 3600, 21 * 3600)
-        for _ in range(count)
-    )
-    number = rng.randrange(78_000_000, 79_000_000)
+def _transactions(
+    rng: random.Random,
+    kind: str,
+    username: str,
+    customers: tuple[Record, ...],
+    moments: list[int],
+    number: int,
+) -> list[Record]:
+    """A transaction at each of `moments`, in that order; their numbers follow `number`."""
     records = []
     for moment in moments:
         number += rng.randrange(1, 90)
-        status = rng.choices(STATUSES, STATUS_WEIGHTS)[0]
-        records.append(
-            _transaction(
-                rng, "transactions-history", number, username, rng.choice(customers), moment, status
-            )
-        )
-    return tuple(reversed(records))
-
-
-def _pending(
-    rng: random.Random, username: str, customers: tuple[Record, ...], today: int, count: int
-) -> tuple[Record, ...]:
-    moments = sorted(today + rng.randrange(1, SCHEDULE_DAYS) * DAY for _ in range(count))
-    number = rng.randrange(5_000_000, 6_000_000)
-    records = []
-    for moment in moments:
-        number += rng.randrange(1, 90)
-        records.append(
-            _transaction(
-                rng,
-                "transactions-pending",
-                number,
-                username,
-                rng.choice(customers),
-                moment,
-                "scheduled",
-            )
-        )
-    return tuple(records)
+        is_pending = kind == "transactions-pending"
+        status = "scheduled" if is_pending else rng.choices(STATUSES, STATUS_WEIGHTS)[0]
+        customer = rng.choice(customers)
+        records.append(_transaction(rng, kind, number, username, customer, moment, status))
+    return records
 
 
 def _transaction(

@@ -98,14 +98,8 @@ def client(merchant: Merchant, client_id: str) -> Page:
     session = sessions.current()
     # A HEAD request shows nothing, so it must not use up the only display.
     secret = session.take_new_secret(client_id) if request.method == "GET" else None
-    page = _client_page(
-        merchant,
-        found,
-        found.name,
-        "\n".join(found.redirect_uris),
-        secret=secret,
-        notice=session.take_notice(),
-    )
+    uris, notice = "\n".join(found.redirect_uris), session.take_notice()
+    page = _client_page(merchant, found, found.name, uris, secret=secret, notice=notice)
     response = Response(page, mimetype="text/html")
     response.headers["Cache-Control"] = "no-store, private"
     return response
@@ -158,25 +152,11 @@ def _own_client(merchant: Merchant, client_id: str) -> Client:
 
 
 def _client_page(
-    merchant: Merchant,
-    client: Client,
-    name: str,
-    redirect_uris: str,
-    *,
-    problems: dict[str, list[str]] | None = None,
-    secret: str | None = None,
-    notice: str | None = None,
+    merchant: Merchant, client: Client, name: str, redirect_uris: str, **more: object
 ) -> str:
-    return render_template(
-        "client.html",
-        merchant=merchant,
-        client=client,
-        name=name,
-        redirect_uris=redirect_uris,
-        problems=problems or {},
-        secret=secret,
-        notice=notice,
-    )
+    values = {"merchant": merchant, "client": client, "name": name, "redirect_uris": redirect_uris}
+    usual: dict[str, object] = {"problems": {}, "secret": None, "notice": None}
+    return render_template("client.html", **{**usual, **values, **more})
 
 
 def _back_to_client(client_id: str, notice: str) -> Response:

@@ -15,13 +15,10 @@ blueprint = Blueprint("token", __name__)
 @blueprint.route("/oauth/v2/token", methods=["GET", "POST"])
 def token() -> Response:
     """Exchange a code, a password, or a refresh token for a new pair of tokens."""
-    return services().server.create_token_response(_token_request(request))
-
-
-def _token_request(http_request: Request) -> OmniFundRequest:
     # HEAD is handled as GET.
-    method = "POST" if http_request.method == "POST" else "GET"
-    return OmniFundRequest(method, token_parameters(http_request), _basic_credentials(http_request))
+    method = "POST" if request.method == "POST" else "GET"
+    parameters, credentials = token_parameters(request), _basic_credentials(request)
+    return services().server.create_token_response(OmniFundRequest(method, parameters, credentials))
 
 
 def token_parameters(http_request: Request) -> dict[str, str]:

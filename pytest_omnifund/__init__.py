@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
 import pytest
@@ -49,7 +49,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def advance(self, *, days: float = 0, hours: float = 0, seconds: float = 0) -> None:
+    def advance(self, seconds: float = 0, *, hours: float = 0, days: float = 0) -> None:
         """Let time pass."""
         self.now += days * 86400 + hours * 3600 + seconds
 
@@ -160,14 +160,12 @@ class LocalOmniFund:
             self._start()
 
     def _start(self) -> None:
-        from werkzeug.serving import WSGIRequestHandler, make_server
+        from werkzeug.serving import make_server
 
-        class Silent(WSGIRequestHandler):
-            def log(self, type: str, message: str, *args: Any) -> None:
-                """Log nothing: a query may contain a code."""
+        from local_omnifund.__main__ import QuietRequestHandler as Quiet
 
         self._server = make_server(
-            "127.0.0.1", self._port, self._app, threaded=True, request_handler=Silent
+            "127.0.0.1", self._port, self._app, threaded=True, request_handler=Quiet
         )
         self._port = self._server.port
         self._thread = threading.Thread(

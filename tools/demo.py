@@ -26,15 +26,9 @@ from types import FrameType
 from typing import Final
 from urllib.parse import quote
 
+from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_MERCHANT_PASSWORD
+
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from local_omnifund.settings import (  # noqa: E402 - found on the path above
-    DEMO_CLIENT_ID,
-    DEMO_CLIENT_SECRET,
-    DEMO_MERCHANT_PASSWORD,
-)
-
 MERCHANT: Final = "merchant"
 START_SECONDS: Final = 30
 PAUSE_SECONDS: Final = 8
@@ -44,7 +38,6 @@ MAX_HEADER_BYTES: Final = 65_536
 MAX_SOCKET_PATH_BYTES: Final = 103
 """The longest path of a Unix socket on macOS; Linux allows four bytes more."""
 _PR_SET_PDEATHSIG: Final = 1
-
 
 VALKEY: Final = "Valkey"
 CONTROL: Final = "control"

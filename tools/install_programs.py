@@ -7,9 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.browser import find_chromium
 from tests.support.postgres import find_postgres
@@ -29,8 +26,8 @@ def main() -> int:
 
 
 def _find(package: str, is_there: Callable[[], bool]) -> int:
-    if not is_there() and _may_install():
-        _install(package)
+    if not is_there():
+        install(package)
     if is_there():
         return 0
     print(
@@ -47,8 +44,7 @@ def _find_browser() -> int:
     if os.environ.get("CHROMIUM"):
         print("CHROMIUM names no program that runs.", file=sys.stderr)
         return 1
-    if _may_install():
-        _install("chromium")
+    install("chromium")
     if find_chromium() is None:
         _fetch_browser()
     if find_chromium() is not None:
@@ -65,11 +61,13 @@ def _may_install() -> bool:
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def _install(package: str) -> None:
-    """Install one of Debian's packages; apt-get says itself what is wrong."""
-    print(f"Installing {package} for the tests ...", flush=True)
+def install(*packages: str) -> None:
+    """Install Debian's packages, as root on Debian; apt-get says itself what is wrong."""
+    if not _may_install():
+        return
+    print(f"Installing {', '.join(packages)} ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-qq"], ["install", "-y", "-qq", package]):
+    for command in (["update", "-qq"], ["install", "-y", "-qq", *packages]):
         subprocess.run(
             ["apt-get", *command], check=False, env=environment, stdout=subprocess.DEVNULL
         )

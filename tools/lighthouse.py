@@ -15,11 +15,9 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from playwright.sync_api import sync_playwright
 
-from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
+from tests.browser.steps import allow, log_in_at_omnifund
 from tests.support.browser import ARGUMENTS, find_chromium
 from tests.support.programs import node
 
@@ -104,11 +102,8 @@ def _signed_in(url: str) -> str:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         page = browser.new_page()
         page.goto(f"{url}/login")
-        page.get_by_label("Username").fill("merchant")
-        page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Allow").click()
-        page.wait_for_url(f"{url}/dashboard")
+        log_in_at_omnifund(page)
+        allow(page)
         session = next(
             cookie for cookie in page.context.cookies(url) if "omnifund_session" in cookie["name"]
         )

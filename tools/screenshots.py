@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo import sample
-from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
+from tests.browser.steps import allow, log_in_at_omnifund
 from tests.support.browser import ARGUMENTS, find_chromium
 
 README_PICTURES: Final = (
@@ -74,10 +74,8 @@ def _page(browser: Browser, size: tuple[int, int], scheme: str) -> Page:
 def _record_example(page: Page, url: str) -> None:
     """Sign in, and keep the recording for visitors of the inspector who have none."""
     page.goto(f"{url}/login")
-    page.get_by_label("Username").fill("merchant")
-    page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Allow").click()
+    log_in_at_omnifund(page)
+    allow(page)
     (kept,) = page.request.get(f"{url}/inspector/recordings.json").json()["recordings"]
     sample.PATH.write_bytes(sample.dump(**kept))
 
@@ -95,9 +93,7 @@ def _portal_tour(page: Page, url: str) -> None:
 
     page.goto(url)
     shoot(1, "sign-in")
-    page.get_by_label("Username").fill("merchant")
-    page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    log_in_at_omnifund(page)
     page.get_by_role("link", name="API Access", exact=True).click()
     shoot(2, "api-access")
     page.get_by_role("button", name="New OAuth Client").click()
@@ -122,9 +118,7 @@ def _journey(
     shoot("landing")
     page.get_by_role("link", name="Sign in with OmniFund").click()
     shoot("omnifund-login")
-    page.get_by_label("Username").fill("merchant")
-    page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    log_in_at_omnifund(page)
     shoot("omnifund-consent")
     page.get_by_role("button", name="Deny").click()
     shoot("denied")

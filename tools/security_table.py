@@ -1,7 +1,7 @@
 """``make security-table``: write docs/security-tests.md, which lists the tests of each requirement.
 
 The requirements are the tables of docs/security.md; a test names the ones that it verifies in its
-docstring. ``--check`` only reports whether the file is up to date.
+docstring.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -63,14 +62,5 @@ def _row(identifier: str, tests: set[str]) -> str:
     return f"| {identifier} | {names or 'not yet tested'} |\n"
 
 
-def main() -> int:
-    """Write the file, or check it; return the exit status."""
-    text = document(named())
-    if "--check" in sys.argv[1:]:
-        return 0 if DOCUMENT.read_text() == text else 1
-    DOCUMENT.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    DOCUMENT.write_text(document(named()))

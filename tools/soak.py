@@ -9,6 +9,7 @@ Everything runs on this machine and ends by itself.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,17 +18,14 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import requests
 
 from tests.faults.network import TcpProxy
 from tests.faults.provider import Answer, Request, json_answer, slow
 from tests.support.merchant import Merchant
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.valkey import ValkeyServer
 
 WORKERS: Final = 4
@@ -65,7 +63,7 @@ def main() -> int:
     return _report(tally, rejections)
 
 
-def _soak(rig: Rig, network: TcpProxy, seconds: float, dice: random.Random) -> Tally:
+def _soak(rig: Fleet, network: TcpProxy, seconds: float, dice: random.Random) -> Tally:
     tally, stop = Tally(), threading.Event()
     _make_the_api_tell_owners(rig)
     merchants = [threading.Thread(target=_live, args=(rig, tally, stop, number, dice.random()))
@@ -82,7 +80,7 @@ def _soak(rig: Rig, network: TcpProxy, seconds: float, dice: random.Random) -> T
     return tally
 
 
-def _make_the_api_tell_owners(rig: Rig) -> None:
+def _make_the_api_tell_owners(rig: Fleet) -> None:
     """Have the API answer with a name that belongs to the access token's refresh family."""
     provider, owners = rig.provider, _Owners()
     honest_token, honest_api = provider._token, provider._api
@@ -127,8 +125,6 @@ class _Owners:
 
 
 def _json_of(answer: Answer, request: Request) -> dict[str, str]:
-    import json
-
     class Catch:
         data = b""
 
@@ -142,9 +138,9 @@ def _json_of(answer: Answer, request: Request) -> dict[str, str]:
 
 
 def _break_something(
-    rig: Rig, network: TcpProxy, stop: threading.Event, dice: random.Random
+    rig: Fleet, network: TcpProxy, stop: threading.Event, dice: random.Random
 ) -> None:
-    provider, server = rig.provider, rig.server
+    provider = rig.provider
     what = dice.choice(["redis cut", "redis away", "redis silent", "5xx", "slow", "kill", "api"])
     if what == "redis cut":
         network.cut()
@@ -164,12 +160,12 @@ def _break_something(
         provider.delay = 0
     elif what == "api":
         provider.next_api_answer(*[slow(json_answer({}, 500), 0.2)] * 5)
-    elif server is not None and (pids := server.worker_pids()):
+    elif pids := rig.server.worker_pids():
         # Not in the middle of a refresh: what that costs is known and unavoidable (ADR 0004).
         os.kill(dice.choice(pids), signal.SIGTERM)
 
 
-def _live(rig: Rig, tally: Tally, stop: threading.Event, number: int, seed: float) -> None:
+def _live(rig: Fleet, tally: Tally, stop: threading.Event, number: int, seed: float) -> None:
     dice, merchant, owner = random.Random(seed + number), Merchant(rig), ""
     signed_in = False
     while not stop.is_set():

@@ -17,6 +17,7 @@ from flask import session as flask_session
 from werkzeug.wrappers import Response as BaseResponse
 
 from config import LOOPBACK_HOSTS
+from omnifund.client import Redirect
 from omnifund.connections import StoredToken
 from omnifund.encryption import fingerprint
 from omnifund.errors import InvalidGrant, StoreUnavailable
@@ -192,7 +193,11 @@ def sign_out(**facts: Any) -> None:
 def start(next_path: str | None = None) -> BaseResponse:
     """Return the redirect that takes the browser to OmniFund, with its cookies."""
     started = omnifund().create_authorization_request(request.cookies, next_path)
-    response = redirect(started.url)
+    return with_cookies(redirect(started.url), started)
+
+
+def with_cookies(response: BaseResponse, started: Redirect) -> BaseResponse:
+    """Give ``response`` the cookies of an authorization request; return it."""
     for cookie in started.cookies:
         response.set_cookie(**cookie)
     return response

@@ -12,7 +12,6 @@ from config import Settings
 from omnifund.client import OmniFund
 from omnifund.events import OnEvent, ignore
 from omnifund.http import HTTPClient
-from omnifund.redis_client import RedisClient
 from omnifund.token_store import RedisTokenStore
 from redis_url import connect
 
@@ -23,7 +22,6 @@ _NEVER_NEXT: Final = ("/login", "/logout", "/callback", "/token")
 def from_settings(
     settings: Settings,
     *,
-    redis: RedisClient | None = None,
     http_class: type[HTTPClient] = HTTPClient,
     clock: Callable[[], float] = time.time,
     on_event: OnEvent = ignore,
@@ -34,7 +32,7 @@ def from_settings(
     secrets = settings.redis_url, settings.redis_password
     return OmniFund(
         RedisTokenStore(
-            redis or connect(*(each.get_secret_value() for each in secrets)),
+            connect(*(each.get_secret_value() for each in secrets)),
             on_event,
             time_round_trip=time_redis,
         ),

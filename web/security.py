@@ -72,9 +72,9 @@ def _check_form() -> None:
 # --- headers -------------------------------------------------------------------------------------
 
 
-def allow_form_action(origin: str) -> None:
-    """Let the forms of the page that is being made lead to ``origin`` too."""
-    request.environ[_FORM_ACTION] = origin
+def allow_form_action(base_url: str) -> None:
+    """Let the forms of the page that is being made lead to the origin of ``base_url`` too."""
+    request.environ[_FORM_ACTION] = urlsplit(base_url)._replace(path="").geturl()
 
 
 def _security_headers(settings: Settings) -> Callable[[Response], Response]:

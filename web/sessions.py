@@ -1,16 +1,9 @@
-"""Flask-Session's server-side sessions in Redis, made safe.
+"""Flask-Session's server-side sessions in Redis, made safe (docs/adr/0007-flask-session-extended).
 
-Flask-Session opens and saves the sessions; its three storage hooks are implemented here, because
-its own use the cookie's value as the Redis key and unpickle what they find. Here the key is a
-fingerprint of the session ID, the value is encrypted with a key derived from the session ID, and
-nothing is unpickled. One round trip reads the session and its token and moves their expiry
-(``GETEX``). A changed session is written only where it still exists, so a slow request cannot undo
-a sign-out.
-
-``open_session`` and ``save_session`` are extended for two cases. Before a merchant has signed in,
-nothing is stored in Redis: what a visitor's form needs is in Flask's own signed cookie. And when
-Redis fails, that is remembered instead of raised, because Flask opens the session before it knows
-which page is requested, and static files and error pages need none.
+Its three storage hooks are implemented here: keys are fingerprints of session IDs, values are
+encrypted, and nothing is unpickled. ``open_session`` and ``save_session`` are extended for visitors
+who have not signed in, of whom Redis stores nothing, and for a Redis that fails, which is
+remembered until a page needs the session.
 """
 
 from __future__ import annotations
@@ -192,7 +185,8 @@ class RedisSessions(ServerSideSessionInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Set the cookies, and write the session if it has changed."""
         session = cast(MerchantSession, session)
-        name, attributes = self.get_cookie_name(app), self._cookie_attributes(app)
+        name, secure = self.get_cookie_name(app), self.get_cookie_secure(app)
+        attributes: Any = {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
         visitor_name = self._visitors.get_cookie_name(app)
         if session.is_new:
             response.set_cookie(name, str(session.sid), **attributes)
@@ -210,10 +204,6 @@ class RedisSessions(ServerSideSessionInterface):
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """Only a new session sets the cookie: a late response must not bring an old one back."""
         return False
-
-    def _cookie_attributes(self, app: Flask) -> dict[str, Any]:
-        secure = self.get_cookie_secure(app)
-        return {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
 
 
 def current() -> RedisSessions:

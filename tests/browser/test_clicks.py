@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -12,14 +11,7 @@ from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.support.stack import Stack
 from tests.support.valkey import ValkeyServer
 
-
-@pytest.fixture
-def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """A page of a context of its own: error pages are expected here."""
-    assert stack
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
+pytestmark = pytest.mark.expects_console_errors
 
 
 # Counts what would have left the page, and stays: a page that is being left cannot be looked at.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.steps import allow, follow, start_sign_in
 from tests.support.stack import Stack
@@ -21,16 +20,8 @@ def named(text: str) -> str:
     return text
 
 
-@pytest.fixture
-def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """A page of a context of its own: the script leads to an error page."""
-    assert stack
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
 @pytest.mark.timeout(180)
+@pytest.mark.expects_console_errors
 def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
     main = page.get_by_role("main")
     # 1. Sign in.

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from app import create_app
+from pytest_omnifund import Clock
 from tests.support.merchant import Merchant
 from tests.support.processes import answers, die_with_parent, free_port, wait_until
 from tests.support.servers import REPOSITORY
-from tests.support.stack import Clock, Stack, app_settings
+from tests.support.stack import Stack, app_settings
 
 
 class Demo:

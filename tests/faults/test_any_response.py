@@ -17,13 +17,13 @@ from omnifund.client import OmniFund
 from omnifund.errors import ConnectionNotFound, OmniFundError
 from omnifund.token import Token
 from omnifund.token_store import RedisTokenStore
+from pytest_omnifund import Clock
 from redis_url import connect
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider
 from tests.support.examples import count
 from tests.support.merchant import Merchant
 from tests.support.rig import rig
-from tests.support.stack import Clock
 from tests.support.valkey import ValkeyServer
 
 TOKEN = "/oauth/v2/token"

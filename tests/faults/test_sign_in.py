@@ -237,7 +237,6 @@ def test_a_thousand_merchants_in_all_kinds_of_trouble_see_only_their_own(redis_u
         stop = threading.Event()
 
         def trouble() -> None:
-            assert running.server is not None
             while not stop.wait(0.7):
                 os.kill(dice.choice(running.server.worker_pids()), signal.SIGKILL)
 

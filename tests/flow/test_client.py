@@ -26,9 +26,9 @@ from omnifund.errors import (
 from omnifund.events import Event, ignore
 from omnifund.http import HTTPClient
 from omnifund.token_store import RedisTokenStore
+from pytest_omnifund import Clock
 from redis_url import connect
 from tests.faults.provider import HonestProvider
-from tests.support.stack import Clock
 
 TOKEN = "/oauth/v2/token"
 

@@ -12,12 +12,13 @@ from urllib.parse import urljoin
 import app as app_module
 from omnifund.client import OmniFund
 from omnifund.connections import StoredToken
+from pytest_omnifund import Clock
 from tests.support.browsing import Page
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.programs import running
 from tests.support.servers import serve
-from tests.support.stack import Clock, Stack, app_settings
+from tests.support.stack import Stack, app_settings
 
 
 @dataclass(frozen=True)

@@ -62,17 +62,19 @@ def assert_refused(answer: requests.Response, status: int, code: str) -> None:
     assert f"error code: {code}" in answer.text
 
 
+@pytest.fixture
+def visit(server: OtherServer, redis_url: str) -> Iterator[Visit]:
+    """A visit to the app with the ``server`` of the test's class."""
+    with visiting(server, redis_url) as visit:
+        yield visit
+
+
 class TestDjangoOAuthToolkit:
     @pytest.fixture(scope="class")
     @classmethod
     def server(cls) -> Iterator[OtherServer]:
         with other_server([sys.executable, "-m", "tests.interop.django_oauth_toolkit"]) as server:
             yield server
-
-    @pytest.fixture
-    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
-        with visiting(server, redis_url) as visit:
-            yield visit
 
     def answer_consent(self, visit: Visit, **button: str) -> str:
         """Press a button of the consent page; return the callback's URL."""
@@ -125,11 +127,6 @@ class TestOidcProvider:
     def server(cls) -> Iterator[OtherServer]:
         with other_server(node(NODE / "oidc_provider.js")) as server:
             yield server
-
-    @pytest.fixture
-    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
-        with visiting(server, redis_url) as visit:
-            yield visit
 
     def open_consent(self, visit: Visit) -> requests.Response:
         """Log in at its pages; return the one that asks for consent."""
@@ -203,11 +200,6 @@ class TestOAuth2MockServer:
     def server(cls) -> Iterator[OtherServer]:
         with other_server(node(NODE / "mock_server.js")) as server:
             yield server
-
-    @pytest.fixture
-    def visit(self, server: OtherServer, redis_url: str) -> Iterator[Visit]:
-        with visiting(server, redis_url) as visit:
-            yield visit
 
     def sign_in(self, visit: Visit, server: OtherServer) -> requests.Response:
         """Sign in; it has no pages."""

@@ -1,6 +1,6 @@
 """Local OmniFund, served on a real socket with a real Valkey and a clock that tests can move."""
 
-import time
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,22 +10,13 @@ from redis import Redis
 
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Settings
+from pytest_omnifund import Clock
 from tests.local_omnifund.visitor import Visitor
 from tests.support.browsing import TIMEOUT, query_of
 from tests.support.servers import serve
 from tests.support.valkey import ValkeyServer
 
 REDIRECT_URI = "http://localhost:8000/callback"
-
-
-@dataclass
-class Clock:
-    """Stands still until it is moved."""
-
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -108,20 +99,27 @@ class Site:
         )
 
 
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[Site]:
+    """Serve Local OmniFund with these settings."""
+    clock = Clock()
+    app = create_app(settings, clock=clock)
+    with serve(app) as server, Redis.from_url(settings.redis_url, decode_responses=True) as redis:
+        yield Site(server.url, clock, redis)
+
+
 @pytest.fixture(scope="session")
 def running_site(valkey: ValkeyServer) -> Iterator[Site]:
     """One server for all tests; the demo client comes back after each flush."""
-    clock = Clock(time.time())
-    app = create_app(Settings(redis_url=valkey.url, fault_pace=0.01), clock=clock)
-    with serve(app) as server, Redis.from_url(valkey.url, decode_responses=True) as redis:
-        yield Site(server.url, clock, redis)
+    with running(Settings(valkey.url, fault_pace=0.01)) as site:
+        yield site
 
 
 @pytest.fixture
 def site(running_site: Site, redis_url: str) -> Site:
     """Local OmniFund with an empty Redis and the time of day on its clock."""
     assert redis_url
-    running_site.clock.now = time.time()
+    running_site.clock.now = Clock().now
     return running_site
 
 

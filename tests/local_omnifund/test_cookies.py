@@ -1,18 +1,14 @@
 """K40: cookies of localhost belong to every port, so Local OmniFund's carry its own."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
 import requests
-from redis import Redis
 
-from local_omnifund import create_app
 from local_omnifund.settings import Settings
-from tests.local_omnifund.conftest import Clock, Site
+from tests.local_omnifund.conftest import Site, running
 from tests.local_omnifund.visitor import Visitor
 from tests.support.browsing import TIMEOUT, form_to, forms, query_of
-from tests.support.servers import serve
 from tests.support.valkey import ValkeyServer
 
 NAMES = ("PHPSESSID", "local_omnifund_browser", "local_omnifund_callback")
@@ -21,10 +17,8 @@ NAMES = ("PHPSESSID", "local_omnifund_browser", "local_omnifund_callback")
 @pytest.fixture
 def other_site() -> Iterator[Site]:
     """Local OmniFund with a port and a Valkey of its own, as a second demo starts it."""
-    with ValkeyServer() as valkey:
-        app = create_app(Settings(redis_url=valkey.url, port=9100))
-        with serve(app) as server, Redis.from_url(valkey.url, decode_responses=True) as redis:
-            yield Site(server.url, Clock(time.time()), redis)
+    with ValkeyServer() as valkey, running(Settings(valkey.url, port=9100)) as site:
+        yield site
 
 
 def use_everything(site: Site, visitor: Visitor) -> None:

@@ -2,22 +2,17 @@
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from redis import Redis
 
-from local_omnifund import create_app
 from local_omnifund.faults import LIFE_SECONDS, PREFIX, Fault
 from local_omnifund.settings import Settings, SettingsError
-from tests.local_omnifund.conftest import Clock, Site
+from tests.local_omnifund.conftest import Site, running
 from tests.local_omnifund.visitor import Visitor
 from tests.support.browsing import TIMEOUT, Form, forms, query_of
-from tests.support.servers import serve
-from tests.support.valkey import ValkeyServer
 
 
 def arm(site: Site, fault: str, **fields: str) -> requests.Response:
@@ -443,11 +438,9 @@ def test_the_last_callback_comes_again_for_the_browser_that_got_it(
 
 
 @pytest.fixture
-def site_without_faults(valkey: ValkeyServer, redis_url: str) -> Iterator[Site]:
-    clock = Clock(time.time())
-    app = create_app(Settings(redis_url=redis_url, faults=False), clock=clock)
-    with serve(app) as server, Redis.from_url(valkey.url, decode_responses=True) as redis:
-        yield Site(server.url, clock, redis)
+def site_without_faults(redis_url: str) -> Iterator[Site]:
+    with running(Settings(redis_url, faults=False)) as site:
+        yield site
 
 
 def test_all_of_it_can_be_switched_off(site_without_faults: Site) -> None:
@@ -491,9 +484,11 @@ def _login_forms(visitor: Visitor) -> list[Form]:
     return [form for form in forms(visitor.get("/login")) if form.action == "/login_check"]
 
 
-def test_with_a_password_of_ones_own_nobody_is_a_button(valkey: ValkeyServer) -> None:
-    app = create_app(Settings(redis_url=valkey.url, merchant_password="my own"))
-    with serve(app) as server, Visitor(server.url) as visitor:
+def test_with_a_password_of_ones_own_nobody_is_a_button(redis_url: str) -> None:
+    with (
+        running(Settings(redis_url, merchant_password="my own")) as site,
+        site.visitor() as visitor,
+    ):
         assert len(_login_forms(visitor)) == 1
 
 
@@ -523,13 +518,9 @@ def test_the_locked_one_gets_in_nowhere(site: Site, visitor: Visitor) -> None:
     assert "Invalid credentials." in visitor.get("/login").text
 
 
-def test_the_time_out_is_silence_and_not_a_closed_connection(
-    redis_url: str, valkey: ValkeyServer
-) -> None:
+def test_the_time_out_is_silence_and_not_a_closed_connection(redis_url: str) -> None:
     """With the waits that people meet: the client gives up first."""
-    app = create_app(Settings(redis_url=redis_url, fault_pace=0.05))
-    with serve(app) as server, Redis.from_url(valkey.url, decode_responses=True) as redis:
-        site = Site(server.url, Clock(time.time()), redis)
+    with running(Settings(redis_url, fault_pace=0.05)) as site:
         arm(site, "token_timeout")
         address = urlsplit(site.url)
         connection = http.client.HTTPConnection(address.netloc, timeout=0.2)

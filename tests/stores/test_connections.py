@@ -29,10 +29,10 @@ from omnifund.errors import (
 from omnifund.events import Event
 from omnifund.refresh import FAILURES_IN_A_ROW
 from omnifund.token import Token
+from pytest_omnifund import Clock
 from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
-from tests.support.stack import Clock
 
 TOKEN = "/oauth/v2/token"
 DAY = 24 * 3600

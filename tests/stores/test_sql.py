@@ -30,13 +30,13 @@ from omnifund.errors import StoreUnavailable
 from omnifund.events import Event
 from omnifund.sql_token_store import SQLTokenStore, claims, connections, metadata
 from omnifund.token import Token
+from pytest_omnifund import Clock
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
 from tests.stores.test_every_store import NEW, OLD, replace, save
 from tests.support.postgres import PostgresServer
 from tests.support.processes import free_port, wait_until
 from tests.support.servers import REPOSITORY
-from tests.support.stack import Clock
 
 MANY = 100_000
 

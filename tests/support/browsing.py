@@ -103,6 +103,11 @@ def form_to(page: requests.Response, action: str) -> Form:
     return found[0]
 
 
+def csrf_token_of(page: str) -> str:
+    """Return the CSRF token of the first form of a page of the app."""
+    return page.split('name="csrf_token" value="')[1].partition('"')[0]
+
+
 def query_of(url: str) -> dict[str, str]:
     """Return a URL's query. A repeated parameter fails the test."""
     query = parse_qs(urlsplit(url).query, keep_blank_values=True)

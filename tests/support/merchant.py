@@ -8,7 +8,7 @@ from flask import Flask
 
 from omnifund.client import OmniFund
 from omnifund.connections import StoredToken
-from tests.support.browsing import Page, SimulatedBrowser, forms
+from tests.support.browsing import Page, SimulatedBrowser, csrf_token_of
 
 
 class Deployment(Protocol):
@@ -53,8 +53,7 @@ class Merchant(SimulatedBrowser):
 
     def csrf_token(self) -> str:
         """The CSRF token of this session, from a page that needs nothing of OmniFund."""
-        page = self.get("/")
-        return next(form.fields["csrf_token"] for form in forms(page) if form.fields)
+        return csrf_token_of(self.get("/").text)
 
     def post_form(self, action: str) -> Page:
         """Send a form of nothing but the CSRF token, as the buttons of every page do."""

@@ -13,11 +13,12 @@ from flask import Flask
 import app as app_module
 from config import Settings
 from omnifund.connections import Connections
+from pytest_omnifund import Clock
 from tests.faults.provider import HonestProvider
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
-from tests.support.stack import Clock, app_settings, closing_redis
+from tests.support.stack import app_settings, closing_redis
 
 SERVER: type[Gunicorn] = Gunicorn
 """What ``fleet`` starts; the fixture ``both_servers`` changes it."""
@@ -29,7 +30,7 @@ FAST = {"omnifund_connect_timeout": 1.0, "omnifund_read_timeout": 10.0}
 class Rig:
     """The app at ``url``. ``app`` opens the same Redis with the same keys, in the test's process.
 
-    ``clock`` is the app's and the provider's, unless the app is a gunicorn.
+    ``clock`` is the app's and the provider's, unless it is a ``Fleet``.
     """
 
     url: str
@@ -37,7 +38,6 @@ class Rig:
     settings: Settings
     provider: HonestProvider
     clock: Clock = field(default_factory=Clock)
-    server: Gunicorn | None = None
 
     @property
     def tokens(self) -> Connections:
@@ -50,6 +50,13 @@ class Rig:
         merchant = Merchant(self)
         merchant.sign_in()
         return merchant
+
+
+@dataclass
+class Fleet(Rig):
+    """The app as processes of a real server."""
+
+    server: Gunicorn = field(kw_only=True)
 
 
 @contextlib.contextmanager
@@ -76,7 +83,7 @@ def fleet(
     arguments: tuple[str, ...] = (),
     variables: Mapping[str, str] | None = None,
     stdout: int | None = None,
-) -> Iterator[Rig]:
+) -> Iterator[Fleet]:
     """Run the app as a real gunicorn, or as ``SERVER`` says.
 
     ``store_url``: how the app reaches Redis, if not directly.
@@ -108,4 +115,4 @@ def fleet(
             arguments=arguments,
             stdout=stdout,
         ) as server:
-            yield Rig(server.url, app, settings, provider, server=server)
+            yield Fleet(server.url, app, settings, provider, server=server)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
+from local_omnifund.__main__ import QuietRequestHandler
 from tests.support.processes import die_with_parent, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,12 +37,6 @@ class Server:
         return f"{self.scheme}://localhost:{self.port}"
 
 
-class _SilentHandler(WSGIRequestHandler):
-    # Werkzeug logs whole request lines, queries included.
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Say nothing."""
-
-
 @contextlib.contextmanager
 def serve(
     app: Callable[..., Any], *, port: int | None = None, ssl_context: ssl.SSLContext | None = None
@@ -52,7 +47,7 @@ def serve(
         port or free_port(),
         app,
         threaded=True,
-        request_handler=_SilentHandler,
+        request_handler=QuietRequestHandler,
         ssl_context=ssl_context,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -67,6 +62,8 @@ def serve(
 
 class Gunicorn:
     """gunicorn with the repository's own settings, started as README says."""
+
+    process: subprocess.Popen[bytes]
 
     def __init__(
         self,
@@ -104,7 +101,6 @@ class Gunicorn:
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -132,7 +128,6 @@ class Gunicorn:
         wait_until(lambda: len(self.worker_pids()) >= self._workers, what="every worker")
 
     def _answers(self) -> bool:
-        assert self.process is not None
         assert self.process.poll() is None, self.log
         try:
             return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
@@ -141,13 +136,26 @@ class Gunicorn:
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers."""
-        assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def reload(self) -> None:
+        """Have every worker replaced as an operator does, and wait until that is done."""
+        before = set(self.worker_pids())
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for_workers_beside(before)
+
+    def wait_for_workers_beside(self, before: set[int]) -> None:
+        """Wait until there are as many workers as there should be, and none of ``before``."""
+
+        def replaced() -> bool:
+            now = set(self.worker_pids())
+            return len(now) == self._workers and not now & before
+
+        wait_until(replaced, seconds=30, what="new workers")
+
     def stop(self) -> int:
         """Stop as an operator does; return the exit status."""
-        assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
@@ -156,7 +164,7 @@ class Gunicorn:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=10)
@@ -188,7 +196,7 @@ class Granian(Gunicorn):
 
     def __exit__(self, *_error: object) -> None:
         # Stopping in order would wait for connections that a test has left open.
-        if self.process is not None and self.process.poll() is None:
+        if self.process.poll() is None:
             workers = self.worker_pids()
             self.process.kill()
             self.process.wait()

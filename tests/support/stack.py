@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +17,10 @@ import app as app_module
 import local_omnifund
 from config import Settings
 from local_omnifund.settings import Settings as LocalSettings
+from pytest_omnifund import Clock
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import serve
-
-
-class Clock:
-    """Unix seconds that stand still until a test moves them."""
-
-    def __init__(self) -> None:
-        self.now = float(int(time.time()))
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from demo import conversation, rules, storage
+from demo import conversation, cookies, rules, storage
 from demo.conversation import MAX_LINES
 from demo.failures import CARDS
-from demo.recorder import ROOT
+from demo.recorder import ROOT, Recording
 from demo.storage import FAILED_SECONDS, MAX_COOKIE_LENGTH, MAX_RECORDINGS
 from omnifund.client import OmniFund
 from tests.support.browsing import PASSWORD, query_of
@@ -345,7 +345,7 @@ def test_a_recording_that_cannot_be_read_is_none(stack: Stack, packed: bytes) ->
     with stack.app.app_context():
         client: OmniFund = stack.app.extensions["omnifund"]
         sealed = client.cipher.seal(packed, secret="", name="trace")
-        assert storage._open(sealed, secret="", name="trace") is None
+        assert cookies.unseal(sealed, Recording, name="trace") is None
 
 
 def test_the_page_after_a_sign_in_offers_its_messages_once(merchant: Merchant) -> None:

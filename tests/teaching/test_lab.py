@@ -15,7 +15,7 @@ from demo.failures import CARDS, Card
 from demo.lab import proof_source
 from demo.rules import describe
 from omnifund.client import OmniFund
-from tests.support.browsing import forms
+from tests.support.browsing import csrf_token_of, forms
 from tests.support.merchant import Merchant
 from tests.support.rig import rig
 from tests.support.stack import Stack, app_settings, running_stack
@@ -55,12 +55,14 @@ def test_a_card_wants_the_forms_token(merchant: Merchant) -> None:
 
 
 def test_an_unknown_card_is_not_there(merchant: Merchant) -> None:
-    token = {"csrf_token": _csrf_token(merchant)}
+    token = {"csrf_token": csrf_token_of(merchant.get("/lab").text)}
     assert merchant.post("/lab/no-such-card", data=token).status_code == 404
 
 
 def test_a_card_that_needs_a_connection_leads_to_the_sign_in(merchant: Merchant) -> None:
-    answer = merchant.post("/lab/api_403", data={"csrf_token": _csrf_token(merchant)})
+    answer = merchant.post(
+        "/lab/api_403", data={"csrf_token": csrf_token_of(merchant.get("/lab").text)}
+    )
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("/login?next=")
 
@@ -183,7 +185,7 @@ def test_a_visitor_who_came_by_another_name_of_this_machine_is_redirected(
 def test_without_the_demos_launcher_redis_is_not_offered_to_be_stopped(merchant: Merchant) -> None:
     merchant.sign_in()
     assert "/lab/redis_outage" not in {form.action for form in forms(merchant.get("/lab"))}
-    token = {"csrf_token": _csrf_token(merchant)}
+    token = {"csrf_token": csrf_token_of(merchant.get("/lab").text)}
     assert merchant.post("/lab/redis_outage", data=token).status_code == 404
 
 
@@ -215,8 +217,3 @@ def test_developers_get_the_cause_while_the_inspector_is_on(redis_url: str) -> N
             assert page.status_code == 400
             assert ("InvalidState" in page.text) is inspector
             assert ('href="/inspector?show=' in page.text) is inspector
-
-
-def _csrf_token(merchant: Merchant) -> str:
-    page = merchant.get("/lab").text
-    return page.split('name="csrf_token" value="')[1].split('"')[0]

@@ -13,6 +13,7 @@ from werkzeug.test import Client
 
 from demo import rules
 from tests.faults.provider import Answer, json_answer, raw_answer
+from tests.support.browsing import csrf_token_of
 from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
 from tests.teaching.recordings import checks, exchange_of, recordings, steps
@@ -64,8 +65,7 @@ def test_every_listed_function_is_called_in_its_step(running: Rig) -> None:
         return callback
 
     def post(path: str, **fields: str) -> None:
-        page = client.get("/login/password").text
-        token = page.split('name="csrf_token" value="')[1].split('"')[0]
+        token = csrf_token_of(client.get("/login/password").text)
         assert client.post(path, data={"csrf_token": token, **fields}).status_code == 303
 
     called = {
@@ -210,8 +210,7 @@ def test_an_exchange_shows_how_far_it_got(
 
 def test_a_wrong_password_is_an_error_response_that_was_read_completely(running: Rig) -> None:
     merchant = Merchant(running)
-    page = merchant.get("/login/password").text
-    token = page.split('name="csrf_token" value="')[1].split('"')[0]
+    token = csrf_token_of(merchant.get("/login/password").text)
     form = {"csrf_token": token, "username": "ada", "password": "wrong"}
     url = f"{running.url}/login/password"
     assert merchant.post(url, form, timeout=10).status_code == 401

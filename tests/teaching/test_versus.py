@@ -17,7 +17,7 @@ from demo.recorder import ROOT
 from demo.scenarios import SCENARIOS
 from demo.versus import FAULTS
 from demo.wire import Wire
-from tests.support.browsing import Page
+from tests.support.browsing import Page, csrf_token_of
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, app_settings, running_stack
 from tests.teaching.test_optional import run
@@ -244,8 +244,7 @@ def test_the_button_wants_the_forms_token_and_a_sign_in(stack: Stack, merchant: 
     assert merchant.post("/lab/naive/denied").status_code == 400
     stranger = Merchant(stack)
     assert "Sign in first" in stranger.get("/lab/naive").text
-    page = stranger.get("/lab").text
-    token = {"csrf_token": page.split('name="csrf_token" value="')[1].split('"')[0]}
+    token = {"csrf_token": csrf_token_of(stranger.get("/lab").text)}
     assert stranger.post("/lab/naive/denied", token).headers["Location"].startswith("/login")
 
 

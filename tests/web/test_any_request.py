@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import count
 from tests.support.merchant import Merchant
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.valkey import ValkeyServer
 from tests.web.test_whatever_arrives import TWENTY_DIGITS, is_the_apps_own, send
 
@@ -47,14 +47,14 @@ targets = st.sampled_from(PATHS).map(str.encode) | octets.map(
 
 
 @pytest.fixture(scope="module")
-def running(valkey: ValkeyServer) -> Iterator[Rig]:
+def running(valkey: ValkeyServer) -> Iterator[Fleet]:
     variables = {"TRUSTED_PROXIES": "1", "FLOW_INSPECTOR": "on"}
     with fleet(valkey.url, workers=1, variables=variables) as rig:
         yield rig
 
 
 @pytest.fixture(scope="module")
-def merchant(running: Rig) -> Merchant:
+def merchant(running: Fleet) -> Merchant:
     signed_in = running.merchant()
     assert signed_in.session_id
     return signed_in
@@ -75,7 +75,7 @@ def merchant(running: Rig) -> Merchant:
     has_session=st.booleans(),
 )
 def test_any_request_has_a_response_of_the_apps_own(
-    running: Rig,
+    running: Fleet,
     merchant: Merchant,
     method: bytes,
     target: bytes,

@@ -10,7 +10,7 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from tests.support.browsing import forms
+from tests.support.browsing import csrf_token_of
 from tests.support.rig import fleet, rig
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
@@ -71,8 +71,7 @@ def test_a_flood_from_one_network_is_stopped_however_many_addresses_it_has(
 def test_guessing_passwords_is_stopped_without_locking_the_account(limited: Stack) -> None:
     """G5: the account's own merchant, at another address, is not affected."""
     client = limited.app.test_client()
-    form = client.get("/login/password").text
-    token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+    token = csrf_token_of(client.get("/login/password").text)
 
     def post(address: str, username: str) -> int:
         fields = {"csrf_token": token, "username": username, "password": "guess"}
@@ -118,8 +117,7 @@ def test_guesses_are_counted_over_all_processes(redis_url: str) -> None:
     limits = {"RATE_LIMITS": "on", "TRUSTED_PROXIES": "1", "PASSWORD_GRANT": "on"}
     with fleet(redis_url, workers=4, variables=limits) as running:
         browser = requests.Session()
-        form = browser.get(f"{running.url}/login/password", timeout=10)
-        (token,) = [each.fields["csrf_token"] for each in forms(form) if each.fields]
+        token = csrf_token_of(browser.get(f"{running.url}/login/password", timeout=10).text)
 
         def guess(number: int) -> int:
             # A connection for each, so that every worker gets some.
@@ -164,7 +162,8 @@ def test_refreshing_by_hand_is_limited(redis_url: str) -> None:
         assert all(1 <= int(each.headers["Retry-After"]) <= 60 for each in refused)
         # Another merchant, at the same address, is not affected.
         assert other.post_form("/token/refresh").status_code == 303
-        log = running.server.log if running.server else ""
+        assert running.server.stop() == 0
+        log = running.server.log
     assert merchant.session_id not in log
 
 
@@ -173,8 +172,7 @@ def test_what_redis_holds_for_limits_names_no_visitor_and_ends_soon(
 ) -> None:
     """D3, K30: a window ends in time, also where something else has set another expiry."""
     client = limited.app.test_client()
-    form = client.get("/login/password").text
-    token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+    token = csrf_token_of(client.get("/login/password").text)
     headers = {"X-Forwarded-For": "192.0.2.77"}
 
     def post() -> None:
@@ -217,8 +215,7 @@ def test_without_redis_guesses_are_counted_in_the_process(
 ) -> None:
     """F5, G5: never 500, never a wait beyond 2 s, and no unlimited guessing."""
     client = limited.app.test_client()
-    form = client.get("/login/password").text
-    token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+    token = csrf_token_of(client.get("/login/password").text)
     silent.pause()
     statuses = []
     for _ in range(12):

@@ -11,7 +11,7 @@ import requests
 from omnifund.events import Event
 from tests.faults import provider as kit
 from tests.support.merchant import Merchant
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.servers import REPOSITORY
 from tests.support.valkey import ValkeyServer
 from tests.test_reference import section
@@ -24,7 +24,7 @@ def documented() -> dict[str, str]:
     return dict(rows)
 
 
-def everything_that_is_logged(running: Rig, valkey: ValkeyServer) -> list[dict[str, str]]:
+def everything_that_is_logged(running: Fleet, valkey: ValkeyServer) -> list[dict[str, str]]:
     """What a merchant does, what OmniFund refuses, what Redis does not do; then a stop."""
     merchant = running.merchant()
     merchant.get("/customers")
@@ -44,7 +44,6 @@ def everything_that_is_logged(running: Rig, valkey: ValkeyServer) -> list[dict[s
         merchant.get("/dashboard")
     finally:
         valkey.resume()
-    assert running.server is not None
     assert running.server.stop() == 0
     return [json.loads(line) for line in running.server.log.splitlines()]
 

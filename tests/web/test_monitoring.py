@@ -23,7 +23,7 @@ from tests.faults.network import TcpProxy
 from tests.support.merchant import Merchant
 from tests.support.processes import die_with_parent, free_port, wait_until
 from tests.support.programs import clean_environment
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.servers import REPOSITORY
 from tests.support.valkey import ValkeyServer
 
@@ -37,7 +37,7 @@ THREADS = 5
 class Watched:
     """An app that can be broken, and what a scrape of it says."""
 
-    rig: Rig
+    rig: Fleet
     network: TcpProxy
     merchant: Merchant
     scrapes: list[dict[str, float]] = field(default_factory=list)
@@ -62,7 +62,6 @@ class Watched:
 
 
 def no_response(watched: Watched) -> None:
-    assert watched.rig.server is not None
     assert watched.rig.server.stop() == 0
 
 

@@ -63,7 +63,9 @@ def test_every_request_is_one_json_line_with_an_id_and_no_query(redis_url: str) 
     """D2, G7"""
     with fleet(redis_url, workers=1) as running:
         answer = requests.get(f"{running.url}/callback?code=some-code&state=some-state", timeout=5)
-        log = running.server.log if running.server else ""
+        # A thread writes the lines.
+        wait_until(lambda: '"path": "/callback"' in running.server.log, what="the line")
+        log = running.server.log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     (line,) = [each for each in lines if each["event"] == "http:request:answered"
                and each["path"] == "/callback"]  # fmt: skip
@@ -146,7 +148,6 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
     """H4: a killed worker is busy no longer; its successor begins idle."""
     with fleet(redis_url, workers=2) as running:
         server, release = running.server, threading.Event()
-        assert server is not None
         merchant = running.merchant()
         # gunicorn serves before its last worker has begun.
         wait_until(lambda: metric(running, "omnifund_threads") == 64, what="two workers")
@@ -165,16 +166,10 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
             release.set()
             assert waiting.exception() is not None
 
-        def replaced() -> bool:
-            return len(server.worker_pids()) == 2 and not before & set(server.worker_pids())
-
-        wait_until(replaced, seconds=30, what="new workers")
+        server.wait_for_workers_beside(before)
         wait_until(lambda: metric(running, "omnifund_workers") == 2, what="their gauges")
         assert metric(running, "omnifund_threads_busy") == 1
-        assert server.process is not None
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(replaced, seconds=30, what="new workers")
+        server.reload()
         wait_until(lambda: metric(running, "omnifund_threads") == 64, what="their gauges")
 
 
@@ -184,7 +179,6 @@ def test_a_worker_that_is_killed_or_hangs_is_replaced(redis_url: str, how: signa
     """H3: and the other one serves in the meantime, where both listen on one socket."""
     with fleet(redis_url, workers=2, variables={"WORKER_TIMEOUT": "3"}) as running:
         server = running.server
-        assert server is not None
         merchant = running.merchant()
         wait_until(lambda: len(server.worker_pids()) == 2, what="both workers")
         before = server.worker_pids()
@@ -288,8 +282,6 @@ def test_metrics_go_on_when_their_files_have_been_removed(
     temporary.mkdir()
     with fleet(redis_url, workers=2, temporary=str(temporary)) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         running.merchant()
         folder = metrics_folder(temporary)
         if kind == "its files":
@@ -305,9 +297,7 @@ def test_metrics_go_on_when_their_files_have_been_removed(
             return metric(running, landing) > 0
 
         wait_until(is_counted, what="a count")
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        server.reload()
         count = metric(running, landing)
         assert requests.get(running.url, timeout=5).status_code == 200
         assert metric(running, landing) == count + 1
@@ -322,19 +312,13 @@ def test_without_a_place_for_metrics_the_app_serves_and_stops(
     """K47: the folder has become a file, so it cannot be made again."""
     with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         folder = metrics_folder(tmp_path)
         shutil.rmtree(folder)
         folder.write_text("")
-        before = set(server.worker_pids())
         for _ in range(2):
             assert running.merchant().get("/dashboard").status_code == 200
             assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 503
-            server.process.send_signal(signal.SIGHUP)
-            wait_until(
-                lambda: not before & set(server.worker_pids()), seconds=30, what="new workers"
-            )
+            server.reload()
         assert server.stop() == 0
 
 
@@ -345,7 +329,6 @@ def test_the_files_of_ended_workers_do_not_pile_up_and_their_counts_stay(
     often = ("--max-requests", "10", "--max-requests-jitter", "0")
     with fleet(redis_url, workers=2, temporary=str(tmp_path), arguments=often) as running:
         server = running.server
-        assert server is not None
         landing = 'omnifund_http_responses_total{endpoint="pages.landing",status="200"}'
         seen = set(server.worker_pids())
         headers = {"Connection": "close"}
@@ -392,8 +375,6 @@ def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
         fleet(redis_url, workers=2, stdout=output, variables=variables) as running,
     ):
         server = running.server
-        assert server is not None
-        assert server.process is not None
         long = "x" * 1000
 
         def visit(number: int) -> int:
@@ -404,9 +385,7 @@ def test_an_output_that_takes_no_line_loses_the_line_and_not_the_request(
             statuses = list(pool.map(visit, range(400)))
         assert statuses == [200, 404, 404, 404] * 100
         assert running.merchant().get("/dashboard").status_code == 200
-        before = set(server.worker_pids())
-        server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not before & set(server.worker_pids()), seconds=30, what="new workers")
+        server.reload()
         assert requests.get(f"{running.url}/{long}", timeout=10).status_code == 404
         assert server.stop() == 0
         # Nor does a report about the output fill standard error.
@@ -419,16 +398,8 @@ def test_every_line_is_json_also_after_the_configuration_has_been_read_again(
     """K46: SIGHUP, twice, and then a stop."""
     with fleet(redis_url, workers=2) as running:
         server = running.server
-        assert server is not None
-        assert server.process is not None
         for _ in range(2):
-            before = set(server.worker_pids())
-            server.process.send_signal(signal.SIGHUP)
-            wait_until(
-                lambda before=before: not before & set(server.worker_pids()),  # type: ignore[misc]  # bound early
-                seconds=30,
-                what="new workers",
-            )
+            server.reload()
         requests.get(f"{running.url}/after", timeout=10)
         assert server.stop() == 0
         events = [json.loads(line) for line in server.log.splitlines()]
@@ -460,7 +431,6 @@ def test_the_console_format_escapes_what_a_terminal_would_obey(
     with fleet(redis_url, workers=1, variables=variables) as running:
         assert requests.get(running.url + path, timeout=10).status_code == 404
         server = running.server
-        assert server is not None
         wait_until(lambda: "404" in server.log, what="the line")
         assert shown in server.log
         assert all(each in "\n\t" or each.isprintable() for each in server.log)
@@ -478,7 +448,6 @@ def test_successful_probes_are_not_logged(redis_url: str, valkey: ValkeyServer) 
         finally:
             valkey.resume()
         server = running.server
-        assert server is not None
         wait_until(lambda: '"status": 503' in server.log, what="the line")
         events = [json.loads(line) for line in server.log.splitlines()]
     paths = [each["path"] for each in events if each["event"] == "http:request:answered"]
@@ -492,7 +461,6 @@ def test_gunicorns_own_lines_look_like_the_others(
 ) -> None:
     """G7"""
     with fleet(redis_url, workers=1, log_level=level) as running:
-        assert running.server is not None
         assert running.server.stop() == 0
         events = [json.loads(line)["event"] for line in running.server.log.splitlines()]
     assert any("Listening at" in event for event in events) is is_told
@@ -509,7 +477,6 @@ def test_an_access_log_that_an_operator_turns_on_holds_no_query_either(redis_url
             timeout=5,
         )
         server = running.server
-        assert server is not None
         # gunicorn writes the line after the answer has gone out.
         wait_until(lambda: '"GET /callback" 400' in server.log, what="the access log")
         log = server.log
@@ -527,7 +494,8 @@ def test_sign_in_refresh_and_sign_out_are_audit_events_with_a_hashed_session(
         handle = merchant.session_id
         merchant.post_form("/token/refresh")
         merchant.post_form("/logout")
-        log = running.server.log if running.server else ""
+        wait_until(lambda: '"path": "/logout"' in running.server.log, what="the last line")
+        log = running.server.log
     for event in ("sign_in:attempt:succeeded", "token:refresh:succeeded", "sign_out:session:ended"):
         (line,) = [json.loads(each) for each in log.splitlines() if f'"event": "{event}"' in each]
         hashed = line.get("session") or line.get("handle")
@@ -547,8 +515,6 @@ def test_a_stop_is_announced_lets_requests_finish_and_exits_with_0(redis_url: st
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(merchant.get, "/customers")
             running.provider.wait_for("/api/customers")
-            assert running.server is not None
-            assert running.server.process is not None
             assert requests.get(f"{running.url}/readyz", timeout=5).status_code == 200
             running.server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: unready(running), seconds=2, what="being unready")
@@ -594,17 +560,7 @@ def test_workers_are_replaced_under_load_without_a_failed_request(redis_url: str
         visitors = [threading.Thread(target=visit) for _ in range(4)]
         for visitor in visitors:
             visitor.start()
-        assert running.server is not None
-        assert running.server.process is not None
-        before = set(running.server.worker_pids())
-        running.server.process.send_signal(signal.SIGHUP)
-
-        def replaced() -> bool:
-            assert running.server is not None
-            now = set(running.server.worker_pids())
-            return len(now) == 2 and not now & before
-
-        wait_until(replaced, seconds=30, what="new workers")
+        running.server.reload()
         seen = len(statuses)
         wait_until(lambda: len(statuses) > seen + 50, seconds=30, what="more visits")
         stop.set()
@@ -620,7 +576,6 @@ def test_nothing_is_left_behind_by_a_stop(redis_url: str, tmp_path: Path) -> Non
         with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
             running.merchant()
             assert any(tmp_path.iterdir())
-            assert running.server is not None
             assert running.server.stop() == 0
     assert [path for path in tmp_path.iterdir() if path.name.startswith("omnifund-app")] == []
 

@@ -10,11 +10,12 @@ import redis
 import local_omnifund
 from app import create_app
 from local_omnifund.settings import Settings as LocalSettings
+from pytest_omnifund import Clock
 from tests.support.browsing import PASSWORD, Page, query_of
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port
 from tests.support.servers import Gunicorn, serve
-from tests.support.stack import Clock, Stack, app_settings
+from tests.support.stack import Stack, app_settings
 
 
 def visit_everything(merchant: Merchant) -> list[Page]:
@@ -118,6 +119,7 @@ def test_no_log_line_shows_a_secret_even_at_debug(redis_url: str) -> None:
             merchant.press(
                 "/login/password", "/login/password", username="m", password="wrong-pw-1"
             )
+            assert server.stop() == 0
             logged = server.log
     assert "token:refresh:succeeded" in logged
     for secret in (

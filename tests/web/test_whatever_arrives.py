@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import rig
 from tests.support.processes import wait_until
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.servers import Granian, Gunicorn
 from tests.support.valkey import ValkeyServer
 
@@ -22,7 +22,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 @pytest.fixture(scope="module", params=[Gunicorn, Granian], ids=["gunicorn", "granian"])
-def running(valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Rig]:
+def running(valkey: ValkeyServer, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """The app as an operator starts it, behind one proxy: the test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rig, "SERVER", request.param)
@@ -47,7 +47,7 @@ GRANIAN_DIFFERS: Final[dict[str, tuple[bytes, ...]]] = {
 
 
 @pytest.fixture(autouse=True)
-def granian_may_differ(request: pytest.FixtureRequest, running: Rig) -> None:
+def granian_may_differ(request: pytest.FixtureRequest, running: Fleet) -> None:
     """Expect granian to fail where it is known to, and nowhere else."""
     given = b"\n".join(flat(request.node.callspec.params.values()))
     differs = GRANIAN_DIFFERS.get(request.node.originalname, ())
@@ -72,9 +72,8 @@ class Answered(NamedTuple):
     body: str
 
 
-def send(running: Rig, line: bytes, *headers: bytes, body: bytes = b"") -> Answered:
+def send(running: Fleet, line: bytes, *headers: bytes, body: bytes = b"") -> Answered:
     """Send a request as it is, and read until the server closes the connection."""
-    assert running.server is not None
     lines = [line + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *headers, b"", b""]
     with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as client:
         client.sendall(b"\r\n".join(lines) + body)
@@ -89,11 +88,6 @@ def send(running: Rig, line: bytes, *headers: bytes, body: bytes = b"") -> Answe
     )
 
 
-def log(running: Rig) -> str:
-    assert running.server is not None
-    return running.server.log
-
-
 def is_the_apps_own(answered: Answered) -> bool:
     """Whether the app made the response: it has a reference ID and the security headers."""
     return (
@@ -103,12 +97,12 @@ def is_the_apps_own(answered: Answered) -> bool:
     )
 
 
-def test_it_is_in_the_log_with_its_id(running: Rig) -> None:
+def test_it_is_in_the_log_with_its_id(running: Fleet) -> None:
     """K1: the request of which nothing was seen."""
     answered = send(running, b"GET /?unusual", b"Cookie: theme=caf\xe9")
     reference = answered.headers["x-request-id"]
-    wait_until(lambda: reference in log(running), what="the line")
-    (line,) = [json.loads(each) for each in log(running).splitlines() if reference in each]
+    wait_until(lambda: reference in running.server.log, what="the line")
+    (line,) = [json.loads(each) for each in running.server.log.splitlines() if reference in each]
     assert (line["event"], line["path"], line["status"]) == ("http:request:answered", "/", 200)
 
 
@@ -150,7 +144,7 @@ def test_it_is_in_the_log_with_its_id(running: Rig) -> None:
     ],
 )  # fmt: skip
 def test_whatever_bytes_a_request_line_or_a_header_holds(
-    running: Rig, line: bytes, headers: list[bytes], status: int
+    running: Fleet, line: bytes, headers: list[bytes], status: int
 ) -> None:
     """K1: a byte of Latin-1 in a cookie, and its relatives."""
     answered = send(running, line, *headers)
@@ -163,7 +157,7 @@ def test_whatever_bytes_a_request_line_or_a_header_holds(
     [b"\xff", b"a..b", b".", b"a b", b"a/b", b"a@b", b"[", b"[::::]", b"[::1", b"[1]:x", b"a:99999",
      b"a:-1", b"a:\xb2", b"a" * 64 + b".example", b"%61", b"xn--\xe9"],
 )  # fmt: skip
-def test_whatever_bytes_the_host_header_holds(running: Rig, host: bytes) -> None:
+def test_whatever_bytes_the_host_header_holds(running: Fleet, host: bytes) -> None:
     """K1, G4: a host that cannot be one is refused with a page whose links work."""
     for path in (b"/", b"/login", b"/static/app.css"):
         answered = send(running, b"GET " + path, b"X-Forwarded-Host: " + host)
@@ -175,7 +169,7 @@ def test_whatever_bytes_the_host_header_holds(running: Rig, host: bytes) -> None
 @pytest.mark.parametrize(
     "host", [b"[::1]", b"[::1]:8000", b"my_app:8000", b"EXAMPLE.com.", b"1.2.3.4"]
 )
-def test_a_host_that_can_be_one_is_not_refused(running: Rig, host: bytes) -> None:
+def test_a_host_that_can_be_one_is_not_refused(running: Fleet, host: bytes) -> None:
     """G4"""
     assert send(running, b"GET /", b"X-Forwarded-Host: " + host).status == 200
 
@@ -198,7 +192,7 @@ def test_a_host_that_can_be_one_is_not_refused(running: Rig, host: bytes) -> Non
     ],
 )
 def test_whatever_bytes_a_form_holds(
-    running: Rig, content_type: bytes, body: bytes, status: int
+    running: Fleet, content_type: bytes, body: bytes, status: int
 ) -> None:
     """K1"""
     length = b"Content-Length: %d" % len(body)
@@ -229,7 +223,7 @@ def test_whatever_bytes_a_form_holds(
     ],
 )
 def test_a_condition_that_makes_no_sense_is_ignored(
-    running: Rig, path: bytes, header: bytes
+    running: Fleet, path: bytes, header: bytes
 ) -> None:
     """K2: a year of twenty digits in ``If-Modified-Since``, and its relatives."""
     plain, answered = send(running, b"GET " + path), send(running, b"GET " + path, header)
@@ -238,7 +232,7 @@ def test_a_condition_that_makes_no_sense_is_ignored(
     assert is_the_apps_own(answered)
 
 
-def test_a_condition_that_makes_sense_is_honored(running: Rig) -> None:
+def test_a_condition_that_makes_sense_is_honored(running: Fleet) -> None:
     """K2: the other side of ignoring."""
     plain = send(running, b"GET /static/app.css")
     etag, date = plain.headers["etag"].encode(), plain.headers["last-modified"].encode()
@@ -265,10 +259,9 @@ def test_a_condition_that_makes_sense_is_honored(running: Rig) -> None:
 )
 @pytest.mark.parametrize("content_type", [FORM, b"Content-Type: multipart/form-data; boundary=x"])
 def test_a_body_in_broken_chunks_is_a_page_of_400(
-    running: Rig, content_type: bytes, body: bytes
+    running: Fleet, content_type: bytes, body: bytes
 ) -> None:
     """K3: the chunk size ``zz``, and its relatives."""
-    assert running.server is not None
     head = b"\r\n".join(
         [b"POST /login/password HTTP/1.1", b"Host: localhost", content_type, CHUNKED, b"", b""]
     )
@@ -283,7 +276,7 @@ def test_a_body_in_broken_chunks_is_a_page_of_400(
     assert re.search(r"^X-Request-ID: ", received, re.MULTILINE | re.IGNORECASE)
 
 
-def test_a_request_line_of_8190_bytes_reaches_the_app(running: Rig) -> None:
+def test_a_request_line_of_8190_bytes_reaches_the_app(running: Fleet) -> None:
     """K4: a callback with a long ``error_description``."""
 
     def line(length: int) -> bytes:
@@ -317,7 +310,7 @@ def test_a_request_line_of_8190_bytes_reaches_the_app(running: Rig) -> None:
     ],
     ids=["cookies", "16 KB", "20 KB", "97 headers", "110 headers"],
 )
-def test_headers_have_room_and_limits(running: Rig, headers: list[bytes], status: int) -> None:
+def test_headers_have_room_and_limits(running: Fleet, headers: list[bytes], status: int) -> None:
     """K4, K5"""
     answered = send(running, b"GET /", *headers)
     assert answered.status == status
@@ -341,7 +334,7 @@ def test_headers_have_room_and_limits(running: Rig, headers: list[bytes], status
     ],
 )
 def test_another_spelling_of_a_path_is_no_redirect_to_the_host_header(
-    running: Rig, path: bytes
+    running: Fleet, path: bytes
 ) -> None:
     """K12: ``/static//app.css``, and its relatives."""
     answered = send(running, b"GET " + path, b"X-Forwarded-Host: evil.example")
@@ -350,7 +343,7 @@ def test_another_spelling_of_a_path_is_no_redirect_to_the_host_header(
     assert is_the_apps_own(answered)
 
 
-def test_no_page_leads_to_the_host_header(running: Rig) -> None:
+def test_no_page_leads_to_the_host_header(running: Fleet) -> None:
     """K12: nor does the icon, which has two addresses."""
     for path in (b"/static/favicon.ico", b"/favicon.ico"):
         answered = send(running, b"GET " + path, b"X-Forwarded-Host: evil.example")
@@ -368,14 +361,14 @@ def test_no_page_leads_to_the_host_header(running: Rig) -> None:
     ],
 )
 def test_a_header_that_cannot_be_read_is_neither_logged_nor_shown(
-    running: Rig, line: bytes
+    running: Fleet, line: bytes
 ) -> None:
     """K49: a header line without a colon, and its relatives."""
     answered = send(running, b"GET /callback?code=a-code", line)
     assert answered.status == 400
     assert is_the_apps_own(answered)
     reference = answered.headers["x-request-id"]
-    wait_until(lambda: reference in log(running), what="the line")
-    for text in (answered.body, log(running)):
+    wait_until(lambda: reference in running.server.log, what="the line")
+    for text in (answered.body, running.server.log):
         assert "a-session-id" not in text
         assert "a-code" not in text

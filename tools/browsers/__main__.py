@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +21,7 @@ from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 from tools.browsers import engines
 from tools.browsers.engines import Engine
+from tools.install_programs import install
 
 FOLDER: Final = Path(os.environ.get("FOLDER") or ".browsers")
 DESKTOP: Final = (1280, 860)
@@ -42,10 +41,7 @@ def named(text: str) -> str:
 
 
 class Journey:
-    """What a person does, step by step. ``held``: the steps that did; ``failed``: those that not.
-
-    ``pictures``: by name.
-    """
+    """What a person does, step by step. ``held`` and ``failed``: the steps, by their titles."""
 
     def __init__(self, engine: Engine, stack: Stack, name: str) -> None:
         self.engine, self.stack, self.name = engine, stack, name
@@ -62,8 +58,6 @@ class Journey:
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, the rest is tried
             self.failed.append(title)
             print(f"  FAILED  {title}: {type(error).__name__}: {error}", flush=True)
-            if "--traceback" in sys.argv:
-                traceback.print_exc()
 
     def shows(self, text: str, at: str = "") -> None:
         """Wait until the page shows ``text``, at an address that begins with ``at``."""
@@ -216,29 +210,14 @@ def side_by_side() -> None:
     (FOLDER / "index.html").write_text(f"<!doctype html><style>{style}</style>{rows}")
 
 
-def install() -> None:
-    """Install what is missing, on Debian as root; the start of an engine says what is left."""
-    missing = [
-        package for program, package in engines.PACKAGES.items() if not shutil.which(program)
-    ]
-    if shutil.which("Xvfb") is None:
-        missing.append("xvfb")
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"Installing {', '.join(missing)} ...", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", *missing]):
-            subprocess.run(
-                ["apt-get", *command], check=False, env=environment, stdout=subprocess.DEVNULL
-            )
-
-
 def main() -> int:
     """Return the exit status."""
-    install()
+    # The start of an engine says what is missing after that.
+    if missing := [name for program, name in engines.PACKAGES.items() if not shutil.which(program)]:
+        install(*missing)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    wanted = [word for word in sys.argv[1:] if not word.startswith("-")] or list(ENGINES)
     done = []
-    for name in wanted:
+    for name in sys.argv[1:] or ENGINES:
         with ValkeyServer() as valkey, running_stack(valkey.url, log_level="ERROR") as stack:
             done.append(journey(name, ENGINES[name], stack))
     side_by_side()

@@ -22,7 +22,11 @@ from tests.support.processes import free_port, wait_until
 
 DISPLAY: Final = ":97"
 WEBKIT: Final = "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser"
-PACKAGES: Final = {"firefox-esr": "firefox-esr", "WebKitWebDriver": "webkit2gtk-driver"}
+PACKAGES: Final = {
+    "firefox-esr": "firefox-esr",
+    "WebKitWebDriver": "webkit2gtk-driver",
+    "Xvfb": "xvfb",
+}
 """Programs, and Debian's packages that bring them."""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from playwright.sync_api import sync_playwright
 
-from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
+from tests.browser.steps import allow, follow, log_in_at_omnifund
 from tests.support.browser import ARGUMENTS, find_chromium
 from tools.containers.debian import COMPOSE, REPOSITORY, inspect, run
 from tools.containers.load import VISITORS, Load, get, load
@@ -126,13 +126,10 @@ class Trial:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
             page = browser.new_context(ignore_https_errors=True).new_page()
             page.goto("https://localhost/")
-            page.get_by_role("link", name="Sign in with OmniFund").click()
-            page.get_by_label("Username").fill("merchant")
-            page.get_by_label("Password").fill(DEMO_MERCHANT_PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
-            page.get_by_role("button", name="Allow").click()
-            page.wait_for_url("https://localhost/dashboard")
-            page.get_by_role("link", name="Customers").first.click()
+            follow(page.get_by_role("link", name="Sign in with OmniFund"))
+            log_in_at_omnifund(page)
+            allow(page)
+            follow(page.get_by_role("link", name="Customers").first)
             rows = page.get_by_role("row").count()
             cookies = page.context.cookies("https://localhost/")
             browser.close()
