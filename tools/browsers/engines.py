@@ -98,6 +98,8 @@ class _Firefox:
         self.driver.switch_to_window(self.driver.window_handles[number])
 
     def resize(self, width: int, height: int) -> None:
+        with self.driver.using_context("chrome"):  # whose own style asks for 500 pixels
+            self.run("document.documentElement.style.minWidth = 0")
         # The window's frame and tab bar come on top of what the page gets.
         for _ in range(2):
             inner = self.run("return [innerWidth, innerHeight]")
