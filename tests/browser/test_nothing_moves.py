@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.browser.test_clicks import PRESS, STAY
+from tests.support.browser import ARGUMENTS, find_chromium
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -111,3 +112,22 @@ def test_while_five_tabs_race(page: Page, stack: Stack) -> None:
     expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
     expect(page.locator("[data-verdict]")).to_contain_text("Refresh requests sent to OmniFund: 1.")
     assert page.evaluate("whatMoved()") == []
+
+
+def test_between_a_page_that_scrolls_and_one_that_does_not(browser: Browser, stack: Stack) -> None:
+    """Where a scroll bar takes room, as on most desktops: Playwright hides it otherwise."""
+    with browser.browser_type.launch(
+        executable_path=find_chromium(), args=ARGUMENTS, ignore_default_args=["--hide-scrollbars"]
+    ) as with_bars:
+        page = with_bars.new_page(viewport={"width": 1280, "height": 844})
+        for long, short in (
+            (f"{stack.url}/lab", f"{stack.url}/login/password"),
+            (f"{stack.omnifund_url}/faults", f"{stack.omnifund_url}/login"),
+        ):
+            widths = []
+            for url in (long, short):
+                page.goto(url)
+                widths.append(page.evaluate("document.body.clientWidth"))
+                height = page.evaluate("document.documentElement.scrollHeight")
+                assert (height > 844) == (url == long), url
+            assert widths[0] == widths[1], widths
