@@ -146,6 +146,7 @@ def five_tabs(_connection: auth.Connection) -> BaseResponse:
         card=card,
         tabs=tracks.TABS,
         race=tracks.draw(found),
+        height=tracks.height(len(tracks.TABS)),
         since=since,
         is_waiting=bool(since) and not is_over,
         connected=True,

@@ -55,11 +55,16 @@ class Race(NamedTuple):
     @property
     def height(self) -> int:
         """The picture's height."""
-        return TOP + ROW * len(self.tracks) + 24
+        return height(len(self.tracks))
 
     def count(self, fact: Literal["has_succeeded", "has_refreshed", "has_waited"]) -> int:
         """Return how many tabs did so."""
         return sum(getattr(track, fact) for track in self.tracks)
+
+
+def height(tracks: int) -> int:
+    """Return the height of a picture of that many tracks."""
+    return TOP + ROW * tracks + 24
 
 
 def of_race(recordings: Sequence[Recording], since: float) -> list[Recording]:

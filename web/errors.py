@@ -101,7 +101,7 @@ def _http_error(error: HTTPException) -> BaseResponse:
     if isinstance(cause, errors.OmniFundError):
         # Raised while a response was being made, for instance by Redis while a session was saved.
         return _omnifund_error(cause)
-    response = render(error, error.code or 500, problem_for(error), actions=(_home(),))
+    response = render(error, error.code or 500, problem_for(error), actions=(_onward(),))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -112,7 +112,7 @@ def _unexpected(error: Exception) -> BaseResponse:
     g.handled_error = error
     log.error("page:error:unexpected", exc_info=error)
     problem = problem_for(error)
-    return render(error, 500, problem, actions=(_home(),), cause=type(error).__name__)
+    return render(error, 500, problem, actions=(_onward(),), cause=type(error).__name__)
 
 
 def render(
@@ -151,7 +151,7 @@ def render(
 
 
 def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...]:
-    dashboard = Action("Go to the dashboard", url_for("pages.dashboard"))
+    dashboard = _dashboard()
     if is_sign_in:
         # Not the callback again: its state has been used. And where only the operator can help,
         # another try would end here once more.
@@ -159,8 +159,9 @@ def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...
         first = _home() if helpless else Action("Sign in again", url_for("auth.login"))
         if not auth.is_signed_in():
             return (first,)
-        # A merchant who is signed in lost nothing because OmniFund did not respond.
-        return (dashboard, first) if isinstance(error, errors.Unavailable) else (first, dashboard)
+        # A merchant who is signed in lost nothing because OmniFund or this app failed.
+        is_theirs = not helpless and not isinstance(error, errors.Unavailable)
+        return (first, dashboard) if is_theirs else (dashboard, first)
     if request.method == "GET":
         again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
         # The second way must not be the page that has just failed.
@@ -169,6 +170,15 @@ def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...
     if request.endpoint == "auth.logout":
         return (Action("Sign out again", url_for("auth.logout"), is_form=True), dashboard)
     return (dashboard,)
+
+
+def _onward() -> Action:
+    is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
+    return _dashboard() if is_out else _home()
+
+
+def _dashboard() -> Action:
+    return Action("Go to the dashboard", url_for("pages.dashboard"))
 
 
 def _home() -> Action:

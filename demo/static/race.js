@@ -10,10 +10,11 @@ async function recordings() {
   return (await response.json()).recordings;
 }
 
-function linkTo(id) {
+function linkTo(id, item) {
   const link = document.createElement("a");
   link.href = `${list.dataset.inspector}?show=${encodeURIComponent(id)}`;
-  link.textContent = "view the recording";
+  link.textContent = "recording";
+  link.ariaLabel = `View the recording: tab ${[...list.children].indexOf(item) + 1}`;
   return link;
 }
 
@@ -26,7 +27,7 @@ async function visit(item) {
   outcome.textContent = `${response.ok ? "succeeded" : "failed"} after ${seconds} s `;
   // A recording is named after its request.
   const id = response.headers.get("X-Request-ID");
-  if (id && list.dataset.inspector) outcome.append("· ", linkTo(id));
+  if (id && list.dataset.inspector) outcome.append("· ", linkTo(id, item));
   return response.ok;
 }
 
@@ -37,7 +38,15 @@ async function draw() {
   if (drawn) document.querySelector("[data-drawn]").replaceWith(drawn);
 }
 
+function say(good, refreshes) {
+  verdict.textContent = `${good} of ${list.children.length} requests returned your customers.`;
+  if (list.dataset.recordings) {
+    verdict.textContent += ` Refresh requests sent to OmniFund: ${refreshes}.`;
+  }
+}
+
 async function run() {
+  say(0, 0); // As long as what it says in the end, so that nothing moves then.
   const known = new Set((await recordings()).map((recording) => recording.id));
   const succeeded = await Promise.all([...list.children].map(visit));
   const refreshes = (await recordings())
@@ -45,12 +54,8 @@ async function run() {
     .flatMap((recording) => recording.exchanges)
     .filter((exchange) => exchange.fields.grant_type === "refresh_token").length;
 
-  const good = succeeded.filter(Boolean).length;
-  verdict.textContent = `${good} of ${succeeded.length} requests returned your customers.`;
-  if (list.dataset.recordings) {
-    verdict.textContent += ` Refresh requests sent to OmniFund: ${refreshes}.`;
-    await draw();
-  }
+  say(succeeded.filter(Boolean).length, refreshes);
+  if (list.dataset.recordings) await draw();
 }
 
 // A page that shows a race that is over does not run another one.

@@ -60,12 +60,15 @@ def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
 
     # 4. Step through a sign-in.
     page.get_by_role("link", name=named("Step through a sign-in")).click()
-    for stops in ("a callback that somebody else has started", "deliver your code to his own"):
+    for stops in (
+        "a callback that an attacker has started",
+        "deliver your code to the attacker's own",
+    ):
         expect(main.get_by_text(stops)).to_be_visible()
     page.get_by_role("button", name=named("Send to OmniFund")).click()
     allow(page)
     page.get_by_role("button", name=named("Hand it to the app")).click()
-    for stops in ("has only the code does not have it", "not somebody who found a code"):
+    for stops in ("has only the code doesn't have it", "not an attacker who found a code"):
         expect(main.get_by_text(stops)).to_be_visible()
     page.get_by_label(f"{named('Leave out')} code_verifier").check()
     page.get_by_role("button", name="Send", exact=True).click()
@@ -73,7 +76,7 @@ def test_each_answer_is_where_the_script_says(page: Page, stack: Stack) -> None:
     page.get_by_label("Leave out code_verifier").uncheck()
     page.get_by_role("button", name=named("Send it again")).click()
     expect(main.get_by_role("heading", name=named("Nobody objected"))).to_be_visible()
-    expect(main.get_by_text("Whoever has it needs nothing else")).to_be_visible()
+    expect(main.get_by_text("Its holder needs nothing else")).to_be_visible()
 
     # 5. Let the token expire.
     page.get_by_role("link", name="Lab").click()

@@ -224,6 +224,8 @@ def test_both_clients_are_shown_side_by_side(
         )
         arrow = half.locator(".arrow.differs").first
         assert _rgb(color) == arrow.evaluate("element => getComputedStyle(element).stroke")
+    # The pictures say in lines what the lists say in words: nothing is read out twice.
+    expect(page.get_by_role("img")).to_have_count(0)
     expect(page.locator(".line.here")).to_have_count(2)
     page.get_by_role("button", name="Next: An error in the callback").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("An error in the callback")

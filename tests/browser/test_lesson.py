@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -74,6 +76,7 @@ def test_stepping_through_needs_no_scripts(browser: Browser, stack: Stack) -> No
     page.get_by_label("Leave out code_verifier").check()
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("heading", name="OmniFund objected")).to_be_visible()
+    expect(page).to_have_title(re.compile("^OmniFund objected: Step through a sign-in"))
     page.get_by_label("Leave out code_verifier").uncheck()
     page.get_by_role("button", name="Send it again").click()
     expect(page.get_by_role("heading", name="Nobody objected")).to_be_visible()

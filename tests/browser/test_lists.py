@@ -17,6 +17,10 @@ AS_SEEN = """cells => cells
   .sort(([a], [b]) => Math.abs(a.bottom - b.bottom) < 10 ? a.left - b.left : a.bottom - b.bottom)
   .map(([, label]) => label)"""
 
+CUT_OFF = """elements => elements
+  .filter(each => getComputedStyle(each).textOverflow === "ellipsis"
+    || each.scrollWidth > each.clientWidth).map(each => each.innerText)"""
+
 # How many lines each piece of text takes.
 LINES = """cells => cells.flatMap(cell => [...cell.childNodes]
   .filter(node => node.nodeType === Node.TEXT_NODE && node.data.trim())
@@ -56,6 +60,20 @@ def test_a_row_on_a_phone_is_low_and_has_what_matters(
     assert max(heights) <= 88
     shown = rows.first.locator("td:visible")
     assert shown.evaluate_all(AS_SEEN) == cells
+
+
+@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.expects_console_errors
+def test_nothing_of_a_row_is_cut_off(phone: Page, stack: Stack, width: int) -> None:
+    """An address or a bank's name of any length is there to be read."""
+    phone.set_viewport_size({"width": width, "height": 844})
+    for page in (1, 2):
+        phone.goto(f"{stack.url}/customers?page={page}")
+        cells = phone.locator("tbody :is(td, th):visible")
+        assert cells.evaluate_all(CUT_OFF) == []
+    # Each party of an error's picture is a word in one line.
+    phone.goto(f"{stack.url}/no-such-page")
+    assert phone.locator(".sides span").last.evaluate_all(LINES) == [1]
 
 
 def test_at_768_pixels_there_is_a_table_and_dates_have_room(browser: Browser, stack: Stack) -> None:

@@ -189,6 +189,39 @@ def test_a_failed_sign_in_leaves_an_earlier_session_in_view(merchant: Merchant) 
     assert "Go to the dashboard" not in page.text
 
 
+def test_every_error_leads_a_signed_in_merchant_to_the_dashboard(redis_url: str) -> None:
+    """L17: and a visitor to the front page; the words name neither of the two."""
+
+    def broken() -> str:
+        raise RuntimeError
+
+    with running_stack(redis_url, rate_limits=True) as stack:
+        stack.app.view_functions["pages.landing"] = broken
+        merchant, stranger = Merchant(stack), Merchant(stack)
+        merchant.sign_in()
+        for person, way_on in (
+            (merchant, ["Go to the dashboard", "/dashboard"]),
+            (stranger, ["Go to the home page", "/"]),
+        ):
+            pages = [
+                person.get("/no-such-page"),
+                person.get("/token/refresh"),
+                person.post("/login/password", {"csrf_token": "expired"}),
+                person.post("/login/password", b"x" * 3_000_000),
+                person.get("/"),
+                *(person.get("/login") for _ in range(101)),
+            ]
+            shown = {page.status_code: page for page in pages if page.status_code != 302}
+            assert set(shown) == {400, 404, 405, 413, 429, 500}
+            for page in shown.values():
+                ways_on = re.findall(r'<a class="button[^>]*href="([^"]*)">([^<]*)', page.text)
+                assert [[name, url] for url, name in ways_on] == [way_on], page
+                assert "to the home page." not in page.text
+        # Where the dashboard itself fails, it is no way on.
+        stack.app.view_functions["pages.dashboard"] = broken
+        assert "Go to the home page" in merchant.get("/dashboard").text
+
+
 def test_a_notice_stands_on_the_very_next_page_and_on_no_other(merchant: Merchant) -> None:
     merchant.sign_in()
     merchant.press("/dashboard", "/token/refresh")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -26,7 +27,12 @@ from tools.install_programs import install
 FOLDER: Final = Path(os.environ.get("FOLDER") or ".browsers")
 DESKTOP: Final = (1280, 860)
 PHONE: Final = (320, 720)
-PAGES: Final = ("/", "/dashboard", "/customers", "/transactions", "/x")
+PAGES: Final = (
+    *("/", "/dashboard", "/customers", "/transactions", "/transactions?kind=pending", "/x"),
+    *("/inspector", "/inspector/example", "/inspector/step-through"),
+    *("/lab", "/lab/deny", "/lab/five-tabs", "/lab/naive"),
+)
+PORTAL: Final = ("/", "/customers", "/transactions", "/profile/api-access", "/faults", "/x")
 Start = Callable[..., AbstractContextManager[Engine]]
 ENGINES: Final[dict[str, Start]] = {
     "chromium": engines.chromium,
@@ -63,8 +69,10 @@ class Journey:
         """Wait until the page shows ``text``, at an address that begins with ``at``."""
 
         def ready() -> bool:
-            found = self.engine.run("return [location.href, document.body.innerText]")
-            return text in found[1] and found[0].startswith(at)
+            found = self.engine.run(
+                "return [location.href, document.body.innerText, document.readyState]"
+            )
+            return text in found[1] and found[0].startswith(at) and found[2] == "complete"
 
         # A page that is being left has no body for a moment.
         wait_until(lambda: quietly(ready), seconds=20, what=f"{text!r}")
@@ -126,16 +134,72 @@ class Journey:
         self.engine.run("history.back()")
         self.shows("Refresh now", f"{self.stack.url}/dashboard")
 
+    def thief(self) -> None:
+        """Place the thief everywhere; the secret and the tokens together are worth most."""
+        self.sees("/inspector")
+        for loss in ("history", "log", "redis", "cookie", "secret", "tokens"):
+            self.engine.click(f"//input[@id='thief-{loss}']")
+        self.shows("He has the connection.")
+        self.shoot("thief")
+
+    def step_through(self) -> None:
+        """Step through a sign-in: the wrong verifier is refused, the right one is not."""
+        self.sees("/inspector/step-through")
+        self.engine.click(named("Send to OmniFund"))
+        self.shows("Allow", self.stack.omnifund_url)
+        self.engine.click(named("Allow"))
+        self.shows("Hand it to the app")
+        self.engine.click(named("Hand it to the app"))
+        self.shows("The app accepted the callback")
+        self.shoot("step-through")
+        self.engine.click("//input[@value='code_verifier']")
+        self.engine.click(named("Send"))
+        self.shows("OmniFund objected")
+        self.engine.click("//input[@value='code_verifier']")
+        self.engine.click(named("Send it again"))
+        self.shows("Nobody objected")
+
+    def five_tabs(self) -> None:
+        """Open five tabs; one refreshes, and the picture is drawn."""
+        self.sees("/lab/five-tabs")
+        self.engine.click(named("Open five tabs"))
+        self.shows("5 of 5 requests returned your customers. Refresh requests sent to OmniFund: 1.")
+        self.shows("1 of 5 tabs refreshed, 4 waited, 5 returned your customers.")
+        self.shoot("five-tabs")
+
+    def naive_client(self) -> None:
+        """Send the naive client and this app through the same failure."""
+        self.sees("/lab/naive")
+        self.engine.click("//*[@id='replayed_callback']//button")
+        self.shows("goes wrong")
+        self.shows("holds")
+        self.shoot("comparison")
+
+    def every_page(self) -> None:
+        """Every page of both applications has a picture."""
+        for name, url in self.everything():
+            self.engine.open(url)
+            self.shows("OmniFund", url.partition("?")[0])
+            self.shoot(f"desktop-{name}")
+
+    def everything(self) -> list[tuple[str, str]]:
+        """Return the name and the URL of each page that a link leads to."""
+        both = (("app", self.stack.url, PAGES), ("portal", self.stack.omnifund_url, PORTAL))
+        return [
+            (f"{name}{re.sub('[^a-z]+', '-', path).rstrip('-')}", url + path)
+            for name, url, paths in both
+            for path in paths
+        ]
+
     def narrow(self) -> None:
         """No page is too wide for 320 pixels, or the narrowest window that there is."""
         self.engine.resize(*PHONE)
-        for path in PAGES:
-            self.sees(path)
-            self.shows("OmniFund")
+        for name, url in self.everything():
+            self.engine.open(url)
+            self.shows("OmniFund", url.partition("?")[0])
             wide = self.engine.run("return document.documentElement.scrollWidth - innerWidth")
-            assert wide <= 0, f"{path} is {wide} pixels too wide"
-            if path == "/dashboard":
-                self.shoot("phone")
+            assert wide <= 0, f"{url} is {wide} pixels too wide"
+            self.shoot(f"phone-{name}")
         self.engine.resize(*DESKTOP)
 
     def two_tabs(self) -> None:
@@ -160,12 +224,13 @@ class Journey:
         self.shows("Refresh now", f"{self.stack.url}/dashboard")
 
     def forced_colors(self) -> None:
-        """Forced colors are on, and the landing page is read."""
+        """Forced colors are on, and the pages that need no sign-in are read."""
         self.engine.resize(*DESKTOP)
-        self.sees("/")
-        self.shows("Sign in with OmniFund")
-        assert self.engine.run("return matchMedia('(forced-colors: active)').matches")
-        self.shoot("forced-colors")
+        for path in ("/", "/inspector/example", "/lab", "/inspector/step-through", "/x"):
+            self.sees(path)
+            self.shows("OmniFund", self.stack.url + path)
+            assert self.engine.run("return matchMedia('(forced-colors: active)').matches")
+            self.shoot(f"forced-colors{path.rstrip('/').replace('/', '-')}")
 
 
 def quietly(condition: Callable[[], bool]) -> bool:
@@ -179,11 +244,12 @@ def journey(name: str, start: Start, stack: Stack) -> Journey:
     with start() as engine:
         print(f"{name}: {engine.version()}", flush=True)
         it = Journey(engine, stack, name)
-        steps = [it.deny, it.allow, it.reload, it.refresh, it.customers, it.back, it.narrow]
+        steps = [it.deny, it.allow, it.reload, it.refresh, it.customers, it.back]
         if name == "webkit":
             # Its driver hangs on Back from a page with Cross-Origin-Opener-Policy.
             steps.remove(it.back)
-        for step in [*steps, it.two_tabs, it.other_name]:
+        steps += [it.thief, it.step_through, it.five_tabs, it.naive_client]
+        for step in [*steps, it.every_page, it.narrow, it.two_tabs, it.other_name]:
             it.step(step)
     if name != "webkit":  # which knows no forced colors
         with start(forced_colors=True) as engine:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -102,6 +103,8 @@ class _Firefox:
         self.driver.switch_to_window(self.driver.window_handles[number])
 
     def resize(self, width: int, height: int) -> None:
+        with self.driver.using_context("chrome"):  # whose own style asks for 500 pixels
+            self.run("document.documentElement.style.minWidth = 0")
         # The window's frame and tab bar come on top of what the page gets.
         for _ in range(2):
             inner = self.run("return [innerWidth, innerHeight]")
@@ -145,7 +148,13 @@ class _WebKit:
         self.driver.set_window_size(width, height)
 
     def picture(self) -> bytes:
+        # The driver waits for the next frame, and a page at rest may never draw one.
+        self.run(
+            "let n = 0;"
+            "painting = setInterval(() => { document.body.style.opacity = 1 - n++ % 2 / 500; }, 20)"
+        )
         picture: bytes = self.driver.get_screenshot_as_png()
+        self.run("clearInterval(painting); document.body.style.opacity = 1")
         return picture
 
     def version(self) -> str:
@@ -156,7 +165,10 @@ class _WebKit:
 def chromium(*, forced_colors: bool = False) -> Iterator[Engine]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
-        page = browser.new_context(forced_colors="active" if forced_colors else "none").new_page()
+        # A picture of something that moves would be another one each time.
+        page = browser.new_context(
+            forced_colors="active" if forced_colors else "none", reduced_motion="reduce"
+        ).new_page()
         page.set_default_timeout(15_000)
         yield _Chromium(page)
         browser.close()
@@ -164,23 +176,25 @@ def chromium(*, forced_colors: bool = False) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def firefox(*, forced_colors: bool = False) -> Iterator[Engine]:
-    prefs: dict[str, Any] = {"marionette.port": free_port()}
+    prefs: dict[str, Any] = {"marionette.port": free_port(), "ui.prefersReducedMotion": 1}
     if forced_colors:
         prefs["browser.display.document_color_use"] = 2
-    driver = Marionette(
-        host="127.0.0.1",
-        port=prefs["marionette.port"],
-        bin=shutil.which("firefox-esr"),
-        headless=True,
-        prefs=prefs,
-        startup_timeout=60,
-    )
-    driver.start_session()
-    driver.timeout.implicit = 15
-    try:
-        yield _Firefox(driver)
-    finally:
-        driver.quit(in_app=False)
+    with tempfile.TemporaryDirectory() as log:
+        driver = Marionette(
+            host="127.0.0.1",
+            port=prefs["marionette.port"],
+            bin=shutil.which("firefox-esr"),
+            headless=True,
+            prefs=prefs,
+            startup_timeout=60,
+            gecko_log=log,
+        )
+        driver.start_session()
+        driver.timeout.implicit = 15
+        try:
+            yield _Firefox(driver)
+        finally:
+            driver.quit(in_app=False)
 
 
 @contextlib.contextmanager
