@@ -180,12 +180,15 @@ def test_forced_colors_lose_nothing_that_a_background_says(browser: Browser, sta
 
 
 def test_the_navigation_is_on_every_page_and_says_where_one_is(page: Page, stack: Stack) -> None:
-    """L8: signed out and on an unknown page too."""
+    """L8: signed out and on an unknown page too, and the bar looks the same everywhere."""
+    logos = set()
     names = ["Dashboard", "Customers", "Transactions", "Inspector", "Lab"]
     bar = page.get_by_role("navigation", name="Pages", exact=True)
     for path in ("/", "/no-such-page", "/lab", "/lab/deny", "/inspector/step-through"):
         page.goto(stack.url + path)
         assert bar.get_by_role("link").all_inner_texts() == names
+        logos.add(str(page.locator(".brand svg rect").bounding_box()))
+    assert len(logos) == 1
     start_sign_in(page, stack)
     allow(page)
     for path, current in {
