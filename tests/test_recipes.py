@@ -7,12 +7,19 @@ import re
 from demo import hooks, recorder
 from demo.conversation import STEPS
 from demo.rules import STEPS as CHECKED_STEPS
+from omnifund import api
 from omnifund.api import Customer, PaymentAccount, Transaction
 from tests.support.merchant import Merchant
 from tests.support.servers import REPOSITORY
 from tests.support.stack import Stack
 
+RECORDS = {kind for kind in vars(api).values() if hasattr(kind, "_fields")}
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
+
+
+def fields(kind: type) -> list[str]:
+    """The fields of a record."""
+    return list(kind._fields)  # type: ignore[attr-defined]  # each is a named tuple
 
 
 def routes(stack: Stack, method: str) -> dict[str, str]:
@@ -38,7 +45,7 @@ def test_every_page_is_looked_at_in_a_browser(stack: Stack, merchant: Merchant) 
     assert [path for path in pages if f'"{path}"' not in looked_at] == []
 
 
-def test_every_page_of_a_merchant_is_recorded(stack: Stack, merchant: Merchant) -> None:
+def test_every_page_of_a_merchant_is_recorded_and_linked(stack: Stack, merchant: Merchant) -> None:
     """A page that asks for a sign-in reads from OmniFund, so the inspector shows it."""
     pages = set()
     for endpoint, path in routes(stack, "GET").items():
@@ -46,6 +53,12 @@ def test_every_page_of_a_merchant_is_recorded(stack: Stack, merchant: Merchant) 
             location = merchant.get(path).headers.get("Location", "")
             pages |= {endpoint} if location.startswith("/login?next=") else set()
     assert pages == {name for (name, _), step in hooks._RECORDED.items() if step == "page"}
+    merchant.sign_in()
+    front = merchant.get("/").text
+    unlinked = [
+        path for path in map(routes(stack, "GET").get, pages) if f'href="{path}"' not in front
+    ]
+    assert unlinked == []
 
 
 # --- the inspector's steps -----------------------------------------------------------------------
@@ -70,20 +83,28 @@ def test_the_inspectors_steps_agree_with_the_routes(stack: Stack) -> None:
 def test_local_omnifund_fills_every_field_of_every_record(stack: Stack, merchant: Merchant) -> None:
     """Otherwise no test and no demo shows the field."""
     merchant.sign_in()
-    api, connection_id = stack.app.extensions["omnifund"].api, merchant.session_id
-    customers = list(api.iter_customers(connection_id))
+    client, connection_id = stack.app.extensions["omnifund"].api, merchant.session_id
+    customers = list(client.iter_customers(connection_id))
     transactions = [
-        *api.iter_transactions(connection_id, "history"),
-        *api.iter_transactions(connection_id, "pending"),
+        *client.iter_transactions(connection_id, "history"),
+        *client.iter_transactions(connection_id, "pending"),
     ]
     found: dict[type, list[tuple[object, ...]]] = {
         Customer: customers,
         PaymentAccount: [account for customer in customers for account in customer.accounts],
         Transaction: transactions,
     }
+    assert set(found) == RECORDS, "a record that this test does not read"
     for kind, records in found.items():
-        for name in kind._fields:  # type: ignore[attr-defined]  # each is a named tuple
+        for name in fields(kind):
             assert any(getattr(record, name) for record in records), (kind.__name__, name)
+
+
+def test_every_field_of_every_record_is_shown() -> None:
+    templates = "".join(path.read_text() for path in (REPOSITORY / "templates").glob("*.html"))
+    names = [name for kind in RECORDS for name in fields(kind)]
+    assert len(names) > 15
+    assert [name for name in names if not re.search(rf"\.{name}\b", templates)] == []
 
 
 def test_the_recipes_name_files_that_are_there() -> None:
