@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.browser import ARGUMENTS, find_headless_shell
 from tests.support.examples import count
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, running_stack
@@ -80,7 +80,7 @@ def merchant(stack: Stack) -> Merchant:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A real Chromium. Without one the test fails: browser tests are never left out silently."""
-    program = find_chromium()
+    program = find_headless_shell()
     assert program is not None, "no Chromium; `make test` installs one"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)

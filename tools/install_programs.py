@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.support.browser import find_chromium
+from tests.support.browser import SHELL, find_chromium
 from tests.support.postgres import find_postgres
 from tests.support.proxies import find_nginx
 
@@ -39,6 +39,8 @@ def _find(package: str, is_there: Callable[[], bool]) -> int:
 
 
 def _find_browser() -> int:
+    if not os.environ.get("CHROMIUM") and shutil.which(SHELL) is None:
+        install(SHELL)  # The tests run without it, too, and take longer.
     if find_chromium() is not None:
         return 0
     if os.environ.get("CHROMIUM"):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from playwright.sync_api import sync_playwright
 
 from tests.browser.steps import allow, log_in_at_omnifund
-from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.browser import ARGUMENTS, find_chromium, find_headless_shell
 from tests.support.programs import node
 
 PRESETS: Final = ("mobile", "desktop")
@@ -74,7 +74,7 @@ def every_page(url: str, cookie: str) -> list[Page]:
 def audit(pages: list[Page], categories: tuple[str, ...]) -> list[Result]:
     """Return what Lighthouse says of each page, asked for with nothing but its own cookie."""
     task = {
-        "chromium": find_chromium(),
+        "chromium": find_headless_shell(),
         "flags": ["--headless=new", *ARGUMENTS],
         "categories": categories,
         "pages": [page._asdict() for page in pages],

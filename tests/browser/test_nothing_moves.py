@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.browser.test_clicks import PRESS, STAY
-from tests.support.browser import ARGUMENTS, find_chromium
+from tests.support.browser import ARGUMENTS, find_headless_shell
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -117,7 +117,9 @@ def test_while_five_tabs_race(page: Page, stack: Stack) -> None:
 def test_between_a_page_that_scrolls_and_one_that_does_not(browser: Browser, stack: Stack) -> None:
     """Where a scroll bar takes room, as on most desktops: Playwright hides it otherwise."""
     with browser.browser_type.launch(
-        executable_path=find_chromium(), args=ARGUMENTS, ignore_default_args=["--hide-scrollbars"]
+        executable_path=find_headless_shell(),
+        args=ARGUMENTS,
+        ignore_default_args=["--hide-scrollbars"],
     ) as with_bars:
         page = with_bars.new_page(viewport={"width": 1280, "height": 844})
         for long, short in (
