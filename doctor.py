@@ -68,7 +68,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
         known = settings()
     except ConfigurationError as problem:
         for name, what in problem.problems.items():
-            yield Check("variables", "failed", f"{name} {what}.")
+            yield Check("variables", "failed", f"{name} {what}{'' if what[-1] == '?' else '.'}")
         yield Check(
             "rest",
             "skipped",

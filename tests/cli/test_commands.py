@@ -50,6 +50,7 @@ class Terminal:
             input=stdin,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=60,
             check=False,
         )
@@ -89,10 +90,12 @@ def test_all_is_well(terminal: Terminal) -> None:
 def test_bad_variables_are_listed_and_nothing_is_tried(terminal: Terminal) -> None:
     """H1"""
     broken = {"REDIS_URL": "", "SECRET_KEY": "short-but-secret", "PKCE": "perhaps"}
+    broken |= {"KEEP_ALIVE": "long", "OMNIFUND_ENVIROMENT": "sandbox"}
     done = terminal.type("doctor", **broken)
     assert done.returncode == 1
     for name in broken:
         assert f"✗ {name} " in done.stdout
+    assert "did you mean OMNIFUND_ENVIRONMENT?\n" in done.stdout
     assert "Traceback" not in done.stderr
     assert "short-but-secret" not in done.stdout + done.stderr
     assert terminal.checks(**broken)["rest"]["status"] == "skipped"
@@ -217,6 +220,8 @@ def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
         (f"{USERNAME}\nwrong-canary\n", {}, "rejected these credentials"),
         (f"{USERNAME}\n", {}, "Password is missing"),
         ("", {}, "Username is missing"),
+        (f"{USERNAME}\nwrong-canary\udcff\n", {}, "Password is not UTF-8 text"),
+        ("\udcff\nx\n", {"PYTHONIOENCODING": "utf-8:strict"}, "Username is not UTF-8 text"),
         (f"{USERNAME}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
         (f"{USERNAME}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
         (f"{USERNAME}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "is unavailable"),
