@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import redis
 import requests
@@ -24,7 +25,7 @@ def documented() -> dict[str, str]:
     return dict(rows)
 
 
-def everything_that_is_logged(running: Rig, valkey: ValkeyServer) -> list[dict[str, str]]:
+def everything_that_is_logged(running: Rig, valkey: ValkeyServer) -> list[dict[str, Any]]:
     """What a merchant does, what OmniFund refuses, what Redis does not do; then a stop."""
     merchant = running.merchant()
     merchant.get("/customers")
