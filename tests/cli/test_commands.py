@@ -37,6 +37,7 @@ class Terminal:
     """Runs the commands with these variables and no others."""
 
     variables: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()  # options of Flask's own
 
     def type(
         self, *arguments: str, stdin: str = "", **variables: str
@@ -44,7 +45,7 @@ class Terminal:
         """Run ``flask --app app omnifund …``."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "app", "omnifund", *arguments],
+            [sys.executable, "-m", "flask", "--app", "app", *self.before, "omnifund", *arguments],
             cwd=REPOSITORY,
             env={**kept, "PYTHONUTF8": "1", **self.variables, **variables},
             input=stdin,
@@ -85,6 +86,19 @@ def test_all_is_well(terminal: Terminal) -> None:
     signs = [line[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert set(signs) == {"✓", "–"}
     assert terminal.checks()["credentials"]["status"] == "ok"
+
+
+def test_the_variables_of_a_service_are_checked_where_they_are(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """As a systemd unit has them, in a file of its own."""
+    file = tmp_path / "omnifund-app.env"
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in terminal.variables.items()))
+    service = Terminal()
+    assert service.type("doctor").returncode == 1
+    service.before = ("--env-file", str(file))
+    done = service.type("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_bad_variables_are_listed_and_nothing_is_tried(terminal: Terminal) -> None:
@@ -143,10 +157,16 @@ def test_a_redis_that_drops_sessions(terminal: Terminal, valkey: ValkeyServer) -
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
             check = terminal.checks()["redis_eviction"]
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1")
+            full = terminal.checks()["redis"]
         finally:
             client.config_set("maxmemory-policy", "noeviction")
-    assert check["status"] == "failed"
+            client.config_set("maxmemory", "0")
+    assert check["status"] == full["status"] == "failed"
     assert "noeviction" in check["advice"]
+    assert "is full" in full["what"]
+    assert "maxmemory" in full["advice"]
 
 
 def test_the_certificate_of_omnifund(terminal: Terminal, tmp_path: Path) -> None:
