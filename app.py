@@ -64,7 +64,7 @@ def create_app(
     current.init_app(app, settings, omnifund)
     app.session_interface = RedisSessions(app, settings, omnifund)
 
-    logging.init_app(app, settings)
+    logging.init_app(app)
     metrics.init_app(app, settings, counts)
     incoming.init_app(app, settings)
     for part in (health, pages, auth):

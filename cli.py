@@ -102,10 +102,15 @@ def _get_token(settings: Settings, *, refresh: bool) -> Token:
 
 
 def _ask(what: str, *, hidden: bool = True) -> str:
-    if sys.stdin.isatty():
-        # On standard error, so that standard output holds the answer and nothing else.
-        return str(click.prompt(what, hide_input=hidden, err=True))
-    line = sys.stdin.readline().rstrip("\r\n")
+    try:
+        if sys.stdin.isatty():
+            # On standard error, so that standard output holds the answer and nothing else.
+            line = str(click.prompt(what, hide_input=hidden, err=True))
+        else:
+            line = sys.stdin.readline().rstrip("\r\n")
+        line.encode()  # Python may have read other bytes as lone surrogates.
+    except UnicodeError:
+        raise click.ClickException(f"{what} is not UTF-8 text.") from None
     if not line:
         raise click.ClickException(f"{what} is missing on standard input.")
     return line

@@ -11,6 +11,8 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -111,6 +113,12 @@ class Settings(BaseModel):
     otel_exporter_otlp_endpoint: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    # For gunicorn.conf.py.
+    web_concurrency: Annotated[int, Field(ge=1, le=1000)] = min(os.cpu_count() or 1, 4)
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 1
+    worker_timeout: Annotated[int, Field(ge=1, le=3600)] = 40
+    keep_alive: Annotated[int, Field(ge=0, le=3600)] = 75
 
     @classmethod
     def from_environment(cls, env_file: Path | None = Path(".env")) -> Self:
@@ -259,6 +267,11 @@ class Settings(BaseModel):
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
     def _collector(cls, value: str) -> str:
+        if value:
+            try:
+                import_module("opentelemetry.exporter.otlp.proto.http")
+            except ModuleNotFoundError:
+                raise ValueError("requires the packages of requirements-traces.txt") from None
         return value and _web_address(value).geturl()
 
     @property
@@ -287,6 +300,12 @@ class Settings(BaseModel):
         return tuple(
             key.get_secret_value() for key in (self.secret_key, *self.secret_key_fallbacks)
         )
+
+
+@cache
+def at_start() -> Settings:
+    """Return the settings of the start, also when gunicorn reloads: its workers keep them."""
+    return Settings.from_environment()
 
 
 def _is_local(info: ValidationInfo) -> bool:
@@ -413,5 +432,7 @@ def _problems(error: ValidationError) -> dict[str, str]:
     problems: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
         name, text = str(detail["loc"][0]).upper(), detail["msg"]
-        problems.setdefault(name, text.removeprefix("Value error, "))
+        problems.setdefault(
+            name, text.removeprefix("Value error, ").replace("Input should", "must", 1)
+        )
     return problems

@@ -68,7 +68,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
         known = settings()
     except ConfigurationError as problem:
         for name, what in problem.problems.items():
-            yield Check("variables", "failed", f"{name} {what}.")
+            yield Check("variables", "failed", f"{name} {what}{'' if what[-1] == '?' else '.'}")
         yield Check(
             "rest",
             "skipped",
@@ -112,7 +112,9 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
         missing = health.missing_rights(current.store(client))
     except StoreUnavailable as problem:
         cause = f" ({problem.__cause__})" if problem.__cause__ else ""
-        advice = "Check REDIS_URL, the server, and its password."
+        advice = "Check REDIS_URL (rediss is for TLS), the server, and its password."
+        if "is full" in str(problem):
+            advice = "Raise its maxmemory."
         yield Check("redis", "failed", f"{problem}{cause}.", advice)
         return
     if missing:
@@ -216,7 +218,9 @@ def _credentials(settings: Settings, client: OmniFund) -> Check:
             "client is active and that this is the right environment.",
         )
     except OmniFundError as problem:
-        return Check("credentials", "failed", in_words(problem), "Check OMNIFUND_BASE_URL.")
+        return Check(
+            "credentials", "failed", in_words(problem), "Check OMNIFUND_BASE_URL and the network."
+        )
     return Check("credentials", "failed", "OmniFund accepted a made-up code.", "")
 
 

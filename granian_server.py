@@ -57,6 +57,8 @@ def main() -> None:
 
     multiprocessing.set_start_method("fork")
     host, _, port = (BIND or [CONF.bind])[0].rpartition(":")
+    if not (host and port.isdecimal()):
+        sys.exit("Usage: granian_server.py [HOST:PORT]")
     app = create_app()
     server = Granian(
         "app:create_app()",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import math
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,50 +25,43 @@ _SERVES_LOCAL_OMNIFUND = any(word.startswith("local_omnifund:") for word in sys.
 _SERVES_THE_APP = any(word.startswith("app:") for word in sys.argv)
 
 
-def _port() -> int:
-    """Return the port to listen on. A bad configuration ends the start with one plain message."""
+def _settings() -> Any:
+    """Return what the app's settings say about the server. A bad one ends the start in plain words.
+
+    Other applications have these at their defaults, and gunicorn's own ``WEB_CONCURRENCY``.
+    """
+    if _SERVES_THE_APP:
+        from config import ConfigurationError, at_start
+
+        try:
+            return at_start()
+        except ConfigurationError as error:
+            sys.exit(str(error))
+    port = 8000
     if _SERVES_LOCAL_OMNIFUND:
         from local_omnifund.settings import Settings as LocalSettings
         from local_omnifund.settings import SettingsError
 
         try:
-            return LocalSettings.from_environment().port
+            port = LocalSettings.from_environment().port
         except SettingsError as error:
             sys.exit(str(error))
-    if _SERVES_THE_APP:
-        from config import ConfigurationError, Settings
-
-        try:
-            return Settings.from_environment().app_port
-        except ConfigurationError as error:
-            sys.exit(str(error))
-    return 8000
-
-
-def _seconds(name: str, default: float) -> float:
-    """Return a number of seconds from the environment."""
-    try:
-        seconds = float(os.environ.get(name) or default)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 3600:
-        sys.exit(f"{name} must be a number of seconds between 0 and 3600.")
-    return seconds
+    processes = int(os.environ.get("WEB_CONCURRENCY") or min(os.cpu_count() or 1, 4))
+    return SimpleNamespace(
+        app_port=port,
+        web_concurrency=processes,
+        drain_seconds=1,
+        worker_timeout=40,
+        keep_alive=75,
+    )
 
 
-def _workers() -> int:
-    """Return the number of processes. gunicorn with none listens, and never responds."""
-    given = os.environ.get("WEB_CONCURRENCY") or str(min(os.cpu_count() or 1, 4))
-    if not given.strip().isdecimal() or not 1 <= int(given[:9]) <= 1000:
-        sys.exit("WEB_CONCURRENCY must be a number of processes from 1 to 1000.")
-    return int(given)
-
+_SETTINGS = _settings()
 
 # This machine only: a proxy in front, or a container's port mapping, says otherwise with -b.
-bind = f"127.0.0.1:{_port()}"
-_DRAIN = _seconds("DRAIN_SECONDS", 1)
-
-workers = _workers()
+bind = f"127.0.0.1:{_SETTINGS.app_port}"
+# gunicorn with no worker listens, and never responds: `on_starting` refuses.
+workers = _SETTINGS.web_concurrency
 # gthread for both; the app's has a page for a request that gunicorn cannot read.
 worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
@@ -77,11 +69,11 @@ threads = 32
 
 # A worker that hangs so long is killed. Above the longest token request, 25 s with every timeout
 # at its upper bound.
-timeout = max(1, int(_seconds("WORKER_TIMEOUT", 40)))
+timeout = _SETTINGS.worker_timeout
 graceful_timeout = 30
 # Longer than a load balancer keeps an idle connection (60 s is usual): the side that sends requests
 # must be the one that closes it, or it sends one into a connection that is being closed.
-keepalive = int(_seconds("KEEP_ALIVE", 75))
+keepalive = _SETTINGS.keep_alive
 max_requests = 50_000
 max_requests_jitter = 5_000
 
@@ -147,8 +139,9 @@ if not _SERVES_LOCAL_OMNIFUND:
 
         def stop_later() -> None:
             # Here and not in the signal handler, which may have interrupted the writing of a line.
-            server.log.info("Stopping in %g s; /readyz returns 503 from now on", _DRAIN)
-            time.sleep(_DRAIN)
+            seconds = _SETTINGS.drain_seconds
+            server.log.info("Stopping in %g s; /readyz returns 503 from now on", seconds)
+            time.sleep(seconds)
             os.kill(os.getpid(), signal.SIGTERM)
 
         signal.signal(signal.SIGTERM, drain)
@@ -178,6 +171,6 @@ if not _SERVES_LOCAL_OMNIFUND:
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to run without a worker process (``-w 0``)."""
+    """Refuse to run without a worker process."""
     if server.cfg.workers < 1:
-        sys.exit("-w must be a number of processes from 1.")
+        sys.exit("-w or WEB_CONCURRENCY must be a number of processes from 1.")

@@ -372,6 +372,9 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     ".venv/bin/flask --app app omnifund doctor": Elsewhere(
         "tests/cli/test_commands.py", 'terminal.type("doctor")'
     ),
+    ".venv/bin/flask --app app --env-file /etc/omnifund-app.env omnifund doctor": Elsewhere(
+        "tests/cli/test_commands.py", '"--env-file"'
+    ),
     ".venv/bin/flask --app app omnifund token": Elsewhere("tests/cli/test_commands.py", '"token"'),
     "flask routes": Elsewhere(CONVENTIONS, 'flask(variables, "routes")'),
     "flask omnifund …": Elsewhere(CONVENTIONS, '"omnifund", "--help"'),

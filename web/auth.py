@@ -239,7 +239,9 @@ def origin_to_move_to() -> str | None:
     at 127.0.0.1 or www.shop.example would return to localhost or app.shop.example without it. Any
     other host is one that a proxy has put into the request. Who redirects there adds ``MOVED``.
     """
-    target, here = urlsplit(settings().omnifund_redirect_uri), urlsplit(f"//{request.host}")
+    # Werkzeug's request.host is empty for a name with an underscore, which DNS and browsers allow.
+    host = request.host or request.headers.get("Host", "")  # checked by web/incoming.py
+    target, here = urlsplit(settings().omnifund_redirect_uri), urlsplit(f"//{host}")
     name, wanted = here.hostname or "", target.hostname or ""
     is_loopback = {name, wanted} <= LOOPBACK_HOSTS and here.port == target.port
     # Below one domain, such as shop.example, or it and a name below it; IP addresses have none.

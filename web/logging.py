@@ -20,7 +20,7 @@ from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Final
 
 import structlog
-from flask import Flask, Response, g, has_app_context, request
+from flask import Flask, Request, Response, g, has_app_context, request
 
 from config import Settings
 
@@ -142,14 +142,15 @@ def adopt_server() -> None:
             server.propagate = True
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Give every request an ID, and log it when its response is ready."""
+def begin(request: Request, settings: Settings) -> None:
+    """Give a request its ID. Its time counts from here on, reading the session included."""
+    g.started = time.perf_counter()
+    given = request.environ.get("HTTP_X_REQUEST_ID", "") if settings.trusted_proxies else ""
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
-    @app.before_request
-    def begin() -> None:
-        g.started = time.perf_counter()
-        given = request.environ.get("HTTP_X_REQUEST_ID", "") if settings.trusted_proxies else ""
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+def init_app(app: Flask) -> None:
+    """Log every request when its response is ready."""
 
     @app.after_request
     def finish(response: Response) -> Response:

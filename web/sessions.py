@@ -26,6 +26,7 @@ from omnifund.errors import ReauthorizationRequired, StoreUnavailable
 from omnifund.events import Event
 from omnifund.redis_client import Command
 from omnifund.token_store import RedisTokenStore
+from web import logging
 from web.current import store as redis_store
 
 NO_SESSION: Final = ("/static/", "/favicon.ico", "/healthz", "/readyz", "/metrics")
@@ -100,7 +101,7 @@ class RedisSessions(ServerSideSessionInterface):
             PERMANENT_SESSION_LIFETIME=timedelta(seconds=VISITOR_SECONDS),
             SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         )
-        self._omnifund, self._store = omnifund, redis_store(omnifund)
+        self._settings, self._omnifund, self._store = settings, omnifund, redis_store(omnifund)
         self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor{suffix}")
         self._lifetime = settings.session_lifetime_seconds
         self.idle_seconds = min(settings.session_idle_seconds, self._lifetime)
@@ -167,7 +168,8 @@ class RedisSessions(ServerSideSessionInterface):
     # --- Flask's interface ---------------------------------------------------------------------
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        """Return the merchant's session, or the visitor's."""
+        """Return the merchant's session, or the visitor's. Flask calls nothing of ours earlier."""
+        logging.begin(request, self._settings)
         session = MerchantSession()
         if request.path.startswith(NO_SESSION):
             return session

@@ -37,6 +37,7 @@ class Terminal:
     """Runs the commands with these variables and no others."""
 
     variables: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()  # options of Flask's own
 
     def type(
         self, *arguments: str, stdin: str = "", **variables: str
@@ -44,12 +45,13 @@ class Terminal:
         """Run ``flask --app app omnifund …``."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "app", "omnifund", *arguments],
+            [sys.executable, "-m", "flask", "--app", "app", *self.before, "omnifund", *arguments],
             cwd=REPOSITORY,
             env={**kept, "PYTHONUTF8": "1", **self.variables, **variables},
             input=stdin,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=60,
             check=False,
         )
@@ -86,13 +88,28 @@ def test_all_is_well(terminal: Terminal) -> None:
     assert terminal.checks()["credentials"]["status"] == "ok"
 
 
+def test_the_variables_of_a_service_are_checked_where_they_are(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """As a systemd unit has them, in a file of its own."""
+    file = tmp_path / "omnifund-app.env"
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in terminal.variables.items()))
+    service = Terminal()
+    assert service.type("doctor").returncode == 1
+    service.before = ("--env-file", str(file))
+    done = service.type("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_bad_variables_are_listed_and_nothing_is_tried(terminal: Terminal) -> None:
     """H1"""
     broken = {"REDIS_URL": "", "SECRET_KEY": "short-but-secret", "PKCE": "perhaps"}
+    broken |= {"KEEP_ALIVE": "long", "OMNIFUND_ENVIROMENT": "sandbox"}
     done = terminal.type("doctor", **broken)
     assert done.returncode == 1
     for name in broken:
         assert f"✗ {name} " in done.stdout
+    assert "did you mean OMNIFUND_ENVIRONMENT?\n" in done.stdout
     assert "Traceback" not in done.stderr
     assert "short-but-secret" not in done.stdout + done.stderr
     assert terminal.checks(**broken)["rest"]["status"] == "skipped"
@@ -140,10 +157,16 @@ def test_a_redis_that_drops_sessions(terminal: Terminal, valkey: ValkeyServer) -
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
             check = terminal.checks()["redis_eviction"]
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1")
+            full = terminal.checks()["redis"]
         finally:
             client.config_set("maxmemory-policy", "noeviction")
-    assert check["status"] == "failed"
+            client.config_set("maxmemory", "0")
+    assert check["status"] == full["status"] == "failed"
     assert "noeviction" in check["advice"]
+    assert "is full" in full["what"]
+    assert "maxmemory" in full["advice"]
 
 
 def test_the_certificate_of_omnifund(terminal: Terminal, tmp_path: Path) -> None:
@@ -217,6 +240,8 @@ def test_the_next_token_for_a_refresh_token(terminal: Terminal) -> None:
         (f"{USERNAME}\nwrong-canary\n", {}, "rejected these credentials"),
         (f"{USERNAME}\n", {}, "Password is missing"),
         ("", {}, "Username is missing"),
+        (f"{USERNAME}\nwrong-canary\udcff\n", {}, "Password is not UTF-8 text"),
+        ("\udcff\nx\n", {"PYTHONIOENCODING": "utf-8:strict"}, "Username is not UTF-8 text"),
         (f"{USERNAME}\nx\n", {"PASSWORD_GRANT": "off"}, "PASSWORD_GRANT=on"),
         (f"{USERNAME}\nx\n", {"REDIS_URL": ""}, "REDIS_URL"),
         (f"{USERNAME}\nx\n", {"OMNIFUND_BASE_URL": "http://localhost:1"}, "is unavailable"),

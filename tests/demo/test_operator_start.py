@@ -17,7 +17,7 @@ import requests
 from tests.support.rig import fleet
 from tests.support.servers import REPOSITORY
 
-WORKERS = "WEB_CONCURRENCY must be a number of processes from 1 to 1000."
+BAD = "The configuration has 1 problem:"
 GOOD = {"REDIS_URL": "redis://localhost:1", "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz"}
 
 
@@ -62,25 +62,18 @@ def start(
         ),
         (
             "app:create_app()",
-            {**GOOD, "DRAIN_SECONDS": "soon"},
-            "DRAIN_SECONDS must be a number of seconds between 0 and 3600.",
-            [],
+            {"DRAIN_SECONDS": "soon", "KEEP_ALIVE": "-1", "WORKER_TIMEOUT": "0"},
+            "The configuration has 5 problems:",
+            ["REDIS_URL", "SECRET_KEY", "DRAIN_SECONDS", "KEEP_ALIVE", "WORKER_TIMEOUT"],
         ),
-        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
-        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
-        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "auto"}, WORKERS, []),
-        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "1_000_000"}, WORKERS, []),
-        ("local_omnifund:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, WORKERS, []),
-        (
-            "app:create_app()",
-            {**GOOD, "KEEP_ALIVE": "-1"},
-            "KEEP_ALIVE must be a number of seconds between 0 and 3600.",
-            [],
-        ),
+        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "0"}, BAD, ["WEB_CONCURRENCY"]),
+        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "0"}, BAD, ["WEB_CONCURRENCY"]),
+        (GRANIAN, {**GOOD, "WEB_CONCURRENCY": "auto"}, BAD, ["WEB_CONCURRENCY"]),
+        ("app:create_app()", {**GOOD, "WEB_CONCURRENCY": "1_000_000"}, BAD, ["WEB_CONCURRENCY"]),
     ],
     ids=[
-        *("app", "granian", "local-omnifund", "drain", "none", "granian-none", "granian-auto"),
-        *("million", "local-none", "keep-alive"),
+        *("app", "granian", "local-omnifund", "server", "none", "granian-none", "granian-auto"),
+        "million",
     ],
 )
 def test_a_bad_configuration_stops_the_start_with_one_message(
@@ -108,11 +101,21 @@ def test_what_gunicorn_itself_cannot_read_ends_the_start(tmp_path: Path, value: 
     assert repr(value) in stopped.stderr.splitlines()[-1]
 
 
-def test_no_worker_process_at_all_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("application", "arguments", "variables"),
+    [
+        ("app:create_app()", ("-w", "0"), GOOD),
+        ("local_omnifund:create_app()", (), {**GOOD, "WEB_CONCURRENCY": "0"}),
+    ],
+)
+def test_no_worker_process_at_all_is_refused(
+    tmp_path: Path, application: str, arguments: tuple[str, ...], variables: dict[str, str]
+) -> None:
     """K36"""
-    stopped = start("app:create_app()", tmp_path, "-w", "0", "--bind", "127.0.0.1:0", **GOOD)
+    stopped = start(application, tmp_path, *arguments, "--bind", "127.0.0.1:0", **variables)
     assert stopped.returncode == 1
-    assert stopped.stderr.splitlines()[-1] == "-w must be a number of processes from 1."
+    last = "-w or WEB_CONCURRENCY must be a number of processes from 1."
+    assert stopped.stderr.splitlines()[-1] == last
 
 
 @pytest.mark.parametrize(
@@ -127,16 +130,27 @@ def test_a_process_name_does_not_hide_a_bad_configuration(
     assert stopped.stderr.splitlines()[0] == "The configuration has 2 problems:"
 
 
+@pytest.mark.parametrize("bind", ["8000", "localhost:http", "localhost:"])
+def test_granian_says_where_it_can_listen(tmp_path: Path, bind: str) -> None:
+    """K36"""
+    stopped = start(GRANIAN, tmp_path, bind, **GOOD)
+    assert stopped.returncode == 1
+    assert stopped.stderr == "Usage: granian_server.py [HOST:PORT]\n"
+
+
 @pytest.mark.parametrize("application", ["app:create_app()", GRANIAN])
 def test_a_configuration_file_that_is_not_understood_stops_the_start(
     tmp_path: Path, application: str
 ) -> None:
     """K37"""
-    (tmp_path / ".env").write_text("OMNIFUND_ENVIROMENT=production\nPASSWORD_GRANT off\n")
+    (tmp_path / ".env").write_text(
+        "OMNIFUND_ENVIROMENT=production\nPASSWORD_GRANT off\nKEEP_ALIVE=long\n"
+    )
     stopped = start(application, tmp_path, **GOOD)
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines() == [
-        "The configuration has 2 problems:",
+        "The configuration has 3 problems:",
+        "  KEEP_ALIVE: must be a valid integer, unable to parse string as an integer",
         "  .env, line 2: is not NAME=value",
         "  OMNIFUND_ENVIROMENT: is not a setting; did you mean OMNIFUND_ENVIRONMENT?",
     ]
@@ -164,6 +178,9 @@ def test_reading_the_configuration_again_keeps_the_counts_and_leaves_nothing_beh
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
         running.merchant()
+        # A reload serves the settings of the start. What the file says by now cannot end it.
+        assert running.server.process is not None
+        Path(f"/proc/{running.server.process.pid}/cwd/.env").write_text("OMNIFUND_TYPO=1\n")
         running.server.reload()
         merchant = running.merchant()
         counted = 'endpoint="auth.callback",status="303"} 2.0'

@@ -1,10 +1,17 @@
-"""A backup of Redis, restored for real: what docs/deploying.md says about it."""
+"""Backups, restored for real: what docs/deploying.md and docs/connect-your-users.md say."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
+import sqlalchemy as sql
+
+from omnifund.errors import StoreUnavailable
+from omnifund.sql_token_store import SQLTokenStore
+from tests.support.processes import wait_until
 from tests.support.rig import rig
 from tests.support.valkey import ValkeyServer
 
@@ -19,16 +26,61 @@ def backup(server: ValkeyServer, to: Path) -> None:
 
 
 def test_a_restored_backup_signs_merchants_in_again(tmp_path: Path) -> None:
+    """Also with an append-only file, which has to be made before Redis is told to read it."""
     with ValkeyServer() as lost, rig(lost.url) as running:
         merchant = running.merchant()
         backup(lost, tmp_path / "copy")
         lost.kill()
         assert merchant.get("/dashboard").status_code == 503
-        options = ("--dir", str(tmp_path / "copy"))
-        with ValkeyServer(port=lost.port, options=options):
+        options = ("--dir", str(tmp_path / "copy"), "--appendonly")
+        with ValkeyServer(port=lost.port, options=(*options, "no")) as restored:
             assert merchant.get("/customers").status_code == 200
             assert merchant.post_form("/token/refresh").status_code == 303
-            assert running.provider.refreshes == 1
+            with restored.client() as client:
+                client.config_set("appendonly", "yes")
+                wait_until(
+                    lambda: not client.info("persistence")["aof_rewrite_in_progress"],
+                    what="the append-only file",
+                )
+        with ValkeyServer(port=lost.port, options=(*options, "yes")):
+            assert merchant.get("/customers").status_code == 200
+            assert merchant.post_form("/token/refresh").status_code == 303
+            assert running.provider.refreshes == 2
+
+
+def test_with_an_append_only_file_a_dump_is_ignored(tmp_path: Path) -> None:
+    """Which is why the page says in which order to do it."""
+    with ValkeyServer() as lost, rig(lost.url) as running:
+        merchant = running.merchant()
+        backup(lost, tmp_path / "copy")
+        lost.kill()
+        options = ("--dir", str(tmp_path / "copy"), "--appendonly", "yes")
+        with ValkeyServer(port=lost.port, options=options):
+            assert merchant.get("/session").json() == {"signed_in": False}
+
+
+def test_a_copy_of_sqlite_is_made_by_sqlite(tmp_path: Path) -> None:
+    """With its journal in WAL mode, the file alone may lack everything."""
+    names = ("product.db", "copied.db", "vacuumed.db")
+    product, copied, vacuumed = (tmp_path / name for name in names)
+    engine = sql.create_engine(f"sqlite:///{product}")
+    with engine.connect() as db:
+        db.exec_driver_sql("PRAGMA journal_mode = WAL")
+        store = SQLTokenStore(engine)
+        store.create_tables()
+        facts: dict[str, Any] = {
+            "refreshed_at": 1,
+            "seconds": None,
+            "completes": {},
+            "swap": None,
+            "also": (),
+        }
+        store.save("ann", b"record", **facts)
+        shutil.copy(product, copied)
+        db.exec_driver_sql(f"VACUUM INTO '{vacuumed}'")
+    assert SQLTokenStore(sql.create_engine(f"sqlite:///{vacuumed}")).list_ids() == ["ann"]
+    with pytest.raises(StoreUnavailable):
+        SQLTokenStore(sql.create_engine(f"sqlite:///{copied}")).list_ids()
 
 
 def test_a_merchant_whose_tokens_are_newer_than_the_backup_signs_in_once_more(

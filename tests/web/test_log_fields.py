@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import redis
 import requests
@@ -24,7 +25,7 @@ def documented() -> dict[str, str]:
     return dict(rows)
 
 
-def everything_that_is_logged(running: Fleet, valkey: ValkeyServer) -> list[dict[str, str]]:
+def everything_that_is_logged(running: Fleet, valkey: ValkeyServer) -> list[dict[str, Any]]:
     """What a merchant does, what OmniFund refuses, what Redis does not do; then a stop."""
     merchant = running.merchant()
     merchant.get("/customers")
@@ -63,6 +64,13 @@ def test_every_field_is_documented_and_every_documented_field_is_there(
     requested = [line for line in lines if line["event"] == "http:request:answered"]
     assert all(of_requests <= set(line) for line in requested)
     assert not any(of_requests & set(line) for line in lines if line not in requested)
+    # Also while Flask opens the session, which is before it knows the page; so that one counts.
+    (silent,) = [
+        line for line in requested if line["path"] == "/dashboard" and line["status"] == 503
+    ]
+    assert silent["milliseconds"] > 500
+    failed = [line for line in lines if line["event"] == Event.STORE_FAILED]
+    assert {line["request_id"] for line in failed} == {silent["request_id"]}
     assert {line["event"] for line in lines} & set(Event)
     assert "http:host:refused" in {line["event"] for line in lines}
 

@@ -151,7 +151,7 @@ def test_nothing_of_it_is_imported_otherwise() -> None:
 
 
 def test_missing_packages_are_named() -> None:
-    code = "import sys; sys.modules['opentelemetry'] = None; import app; app.create_app()"
+    code = "import config, sys; sys.modules['opentelemetry'] = None; config.at_start()"
     told = run_python(code, OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318")
     assert ConfigurationError.__name__ in told
     assert "requires the packages of requirements-traces.txt" in told

@@ -120,6 +120,8 @@ class Trial:
         (token,) = re.findall(r"^METRICS_TOKEN=(.+)", variables, re.M)
         answer = run(*ask, f"Authorization=Bearer {token}").strip()
         self._check("/metrics from another container with the token: 200", answer == "200")
+        doctor = run("podman", "exec", OURS[0], "flask", "--app", "app", "omnifund", "doctor")
+        self._check("the doctor is content", "✗" not in doctor and "OmniFund accepts" in doctor)
 
     def _sign_in(self) -> None:
         with sync_playwright() as playwright:
