@@ -22,7 +22,7 @@ install: ## Install what the app needs to run, without the demo
 	@sh tools/make_venv.sh $(VENV) requirements.txt
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
-	@echo "About 4,600 tests, with real servers and browsers: about 13 minutes on two cores."
+	@echo "About 4,600 tests, with real servers and browsers: about 11 minutes on two cores."
 	@$(BIN)/python -m tools.install_programs
 	@$(MAKE) --no-print-directory lint
 	@echo "Running the tests ..."

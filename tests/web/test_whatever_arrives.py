@@ -39,7 +39,6 @@ GRANIAN_DIFFERS: Final[dict[str, tuple[bytes, ...]]] = {
         *(b"X-Null: a\0b", b"Content-Length: one", b"Transfer-Encoding: gzip", b"Expect: nothing"),
     ),
     "test_whatever_bytes_the_host_header_holds": (b"\xff", b"a:\xb2", b"xn--\xe9"),
-    "test_a_body_in_broken_chunks_is_a_page_of_400": (b"3;\xff=\xff",),
     "test_a_request_line_of_8190_bytes_reaches_the_app": (b"",),
     "test_headers_have_room_and_limits": (b"x" * 20_000, b"X-109: x"),
     "test_a_header_that_cannot_be_read_is_neither_logged_nor_shown": (b"",),
@@ -263,12 +262,17 @@ def test_a_body_in_broken_chunks_is_a_page_of_400(
 ) -> None:
     """K3: the chunk size ``zz``, and its relatives."""
     head = b"\r\n".join(
-        [b"POST /login/password HTTP/1.1", b"Host: localhost", content_type, CHUNKED, b"", b""]
+        [
+            *(b"POST /login/password HTTP/1.1", b"Host: localhost", b"Connection: close"),
+            *(content_type, CHUNKED, b"", b""),
+        ]
     )
     with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as client:
         client.sendall(head + body)
-        # The client has no more to say, so a chunk that is cut short ends here.
-        client.shutdown(socket.SHUT_WR)
+        # A chunk that is cut short ends here. After a whole body, granian would take this for a
+        # client that has gone, or for one that still waits, as it happens to come.
+        if not body.endswith(b"0\r\n\r\n"):
+            client.shutdown(socket.SHUT_WR)
         received = b"".join(iter(lambda: client.recv(65536), b"")).decode()
     assert received.startswith("HTTP/1.1 400 ")
     assert "<h1" in received
