@@ -22,7 +22,7 @@ from web import auth, sessions
 
 # A window that nothing else has given an end of its own ends in time.
 _COUNT: Final = """
-local count = redis.call('INCR', KEYS[1])
+local count = redis.call('INCRBY', KEYS[1], 1)
 local left = redis.call('TTL', KEYS[1])
 if left < 0 or left > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 
 from tests.support.browsing import csrf_token_of
 from tests.support.rig import fleet, rig
+from tests.support.servers import REPOSITORY
 from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
@@ -246,3 +248,21 @@ def test_limits_can_be_switched_off(redis_url: str) -> None:
     with running_stack(redis_url, rate_limits=False) as stack:
         client = stack.app.test_client(use_cookies=False)
         assert {client.get("/login").status_code for _ in range(110)} == {302}
+
+
+def test_the_documented_rights_in_redis_are_enough(valkey: ValkeyServer) -> None:
+    """K27: a count that Redis refuses would be one of each process, and page the operator."""
+    text = (REPOSITORY / "docs" / "deploying.md").read_text()
+    (line,) = [line for line in text.splitlines() if "`ACL SETUSER`" in line]
+    rights = [f"+{command}" for command in re.findall("`([A-Z]+)`", line)]
+    with valkey.client() as client:
+        user = ("SETUSER", "app", "reset", "on", ">pw", "~omnifund:*", *rights)
+        client.execute_command("ACL", *user)
+        client.execute_command("ACL", "LOG", "RESET")
+        with rig(f"redis://app:pw@127.0.0.1:{valkey.port}", rate_limits=True) as running:
+            merchant = running.merchant()
+            assert merchant.get("/customers").status_code == 200
+            assert merchant.post_form("/token/refresh").status_code == 303
+            assert merchant.post_form("/logout").status_code == 303
+        denied = {entry["object"] for entry in client.acl_log()}
+    assert denied <= {"client|setinfo"}  # redis-py says what it is, and goes on without
