@@ -158,6 +158,7 @@ def test_pages_follow_each_other_with_a_transition_where_motion_is_welcome(
     page.goto(stack.url)
     page.get_by_role("navigation").get_by_role("link", name="Lab", exact=True).click()
     page.wait_for_url(f"{stack.url}/lab")
+    page.wait_for_function("'moved' in window")  # at the page's first frame
     assert page.evaluate("moved") is not wants_none
     context.close()
 
