@@ -11,6 +11,7 @@ from typing import Final
 from benchmarks.browser import Browser, Door
 from benchmarks.meters import Cost, measure, resident_bytes
 from benchmarks.peers import Peer, Provider, peer
+from omnifund.authorization import CLOCK_SKEW_SECONDS, PENDING_SECONDS
 
 SIGN_IN: Final = "sign-in (login, callback, page)"
 PAGE: Final = "signed-in page"
@@ -61,12 +62,15 @@ SMALLEST: Final = Effort(rounds=1, sign_ins=4, pages=8, heavy=2, warm_up=2, star
 class Costs:
     """What was measured, by peer and operation: one ``Cost`` for each round.
 
-    ``session_bytes``: of Redis for each signed-in session, all keys together. ``resident_bytes``:
-    RSS of the serving process after all of it. ``starts``: seconds to the first answer.
+    ``session_bytes``: of Redis for each signed-in session, all keys together; ``sign_in_bytes``:
+    with what makes its sign-in single-use, for as long as an authorization request is valid.
+    ``resident_bytes``: RSS of the serving process after all of it. ``starts``: seconds to the first
+    answer.
     """
 
     by_round: dict[tuple[str, str], list[Cost]] = field(default_factory=dict)
     session_bytes: dict[str, float] = field(default_factory=dict)
+    sign_in_bytes: dict[str, float] = field(default_factory=dict)
     resident_bytes: dict[str, int] = field(default_factory=dict)
     starts: dict[str, list[float]] = field(default_factory=dict)
 
@@ -113,7 +117,9 @@ def measure_costs(provider: Provider, names: Iterable[str], effort: Effort) -> C
             result.resident_bytes[each.name] = resident_bytes(each.pids)
             # Every sign-in of the rounds is a session, and each page's round has one of its own.
             if sessions := _sessions(each.kind, effort):
-                result.session_bytes[each.name] = each.store.stored_bytes() / sessions
+                result.sign_in_bytes[each.name] = each.store.stored_bytes() / sessions
+                lasting = each.store.stored_bytes(beyond=PENDING_SECONDS + CLOCK_SKEW_SECONDS)
+                result.session_bytes[each.name] = lasting / sessions
     for name in names:
         for _ in range(effort.starts - 1):
             with peer(name, provider) as again:

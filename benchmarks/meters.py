@@ -57,16 +57,22 @@ class RedisMeter:
         stats: Any = self._client.info("stats")
         return stats["total_commands_processed"], stats["total_reads_processed"]
 
-    def stored_bytes(self) -> int:
+    def stored_bytes(self, *, beyond: int = 0) -> int:
         """Return what everything stored takes: keys, values, and the tables that they are in.
 
-        Not ``used_memory``, in which the buffers of whoever is connected are counted too.
+        ``beyond``: only of what lives longer than so many seconds from now. Not ``used_memory``,
+        in which the buffers of whoever is connected are counted too.
         """
+        keys = list(self._client.scan_iter(count=1000))
         pipeline = self._client.pipeline(transaction=False)
-        for key in self._client.scan_iter(count=1000):
+        for key in keys:
+            pipeline.ttl(key)
             pipeline.memory_usage(key)
+        answers = iter(pipeline.execute())
+        sizes = [size for ttl, size in zip(answers, answers, strict=True) if ttl > beyond]
         tables: Any = self._client.memory_stats()
-        return int(sum(pipeline.execute()) + sum(tables.get("db.0", {}).values()))
+        in_tables = sum(tables.get("db.0", {}).values()) * len(sizes) / max(1, len(keys))
+        return int(sum(sizes) + in_tables)
 
 
 class ProviderControl:

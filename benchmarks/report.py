@@ -88,7 +88,7 @@ def answers(
         count("round_trips", LANDING, 0),
         count("handshakes", SIGN_IN, 0),
         count("handshakes", API_PAGE, 0),
-        Answer("Bytes of Redis for a session, all keys", costs.session_bytes.get("app"), 800),
+        Answer("Bytes of Redis for a session", costs.session_bytes.get("app"), 800),
         *(
             Answer(f"Seconds to the first answer: {name}", median(starts), 0.4)
             for name, starts in costs.starts.items()
@@ -137,11 +137,15 @@ def server_table(costs: Costs) -> str:
             name,
             f"{median(starts):.2f}",
             f"{costs.resident_bytes[name] / 1e6:.0f}",
-            f"{costs.session_bytes[name]:.0f}" if name in costs.session_bytes else "–",
+            *(
+                f"{found[name]:.0f}" if name in found else "–"
+                for found in (costs.session_bytes, costs.sign_in_bytes)
+            ),
         )
         for name, starts in costs.starts.items()
     ]
-    return table(("peer", "seconds to the first answer", "RSS, MB", "bytes of a session"), rows)
+    heads = ("peer", "seconds to the first answer", "RSS, MB", "bytes of a session", "at first")
+    return table(heads, rows)
 
 
 def answer_table(found: Iterable[Answer]) -> str:
@@ -228,6 +232,7 @@ def costs_as_json(costs: Costs) -> dict[str, Any]:
     return {
         "rounds": by_peer,
         "session_bytes": costs.session_bytes,
+        "sign_in_bytes": costs.sign_in_bytes,
         "resident_bytes": costs.resident_bytes,
         "seconds_to_first_answer": costs.starts,
     }
