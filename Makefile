@@ -4,6 +4,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo install test browsers lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
+# Every test that starts a server would compile the modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready

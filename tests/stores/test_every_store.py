@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -10,9 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 
-from omnifund.token_store import NEVER, Swap, TokenStore
+from omnifund.redis_client import OPTIONS
+from omnifund.token_store import NEVER, RedisTokenStore, Swap, TokenStore
 from tests.support.processes import wait_until
+from tests.support.servers import REPOSITORY
+from tests.support.valkey import ValkeyServer
 
 OLD, NEW, OTHER = b"\x00old\xff", b"\x00new\xff", b"\x00other\xff"
 
@@ -283,3 +288,37 @@ class TestClaims:
         store.claim("a", value=b"1", seconds=60)
         assert math.isfinite(store.read_claim("a")[1])
         assert math.isfinite(store.lock("user 1", b"mine", 30).seconds)
+
+
+def test_the_documented_rights_in_redis_are_enough_for_connections(valkey: ValkeyServer) -> None:
+    """M4: every method, also those that only connections without an end need."""
+    text = (REPOSITORY / "docs" / "connect-your-users.md").read_text()
+    (line,) = [line for line in text.splitlines() if "`ACL SETUSER`" in line]
+    rights = [f"+{command}" for command in re.findall("`([A-Z]+)`", line)]
+    with valkey.client() as client:
+        user = ("SETUSER", "connections", "reset", "on", ">pw", "~omnifund:*", *rights)
+        client.execute_command("ACL", *user)
+        client.execute_command("ACL", "LOG", "RESET")
+        url = f"redis://connections:pw@127.0.0.1:{valkey.port}"
+        _every_method(RedisTokenStore(redis.Redis.from_url(url, **OPTIONS)))
+        denied = {entry["object"] for entry in client.acl_log()}
+    assert denied <= {"client|setinfo"}  # redis-py says what it is, and goes on without
+
+
+def _every_method(store: TokenStore) -> None:
+    assert store.claim("omnifund:code:1", value=OLD, seconds=9) == [OLD]
+    swap = Swap("omnifund:browser:1", NEW, 9)
+    save(store, refreshed_at=1, seconds=9, completes={"omnifund:code:1": NEW}, swap=swap)
+    assert store.read_claim("omnifund:code:1")[0] == NEW
+    store.update_claim("omnifund:code:1", OTHER)
+    assert store.load("user 1") == OLD
+    assert store.lock("user 1", b"mine", 9).holder == b"mine"
+    store.release("user 1", b"mine", b"failed", 9)
+    assert store.lock("user 1", b"mine", 9).holder == b"failed"
+    assert replace(store, OLD, NEW, refreshed_at=NEVER, lock=b"failed")
+    assert store.list_ids() == ["user 1"]
+    assert store.delete("user 1", NEW, listed=False)
+    store.unlist("user 1", NEVER)
+    assert store.list_ids() == []
+    save(store, refreshed_at=1)
+    assert store.delete("user 1", listed=True)
