@@ -26,6 +26,8 @@ COPY web web
 COPY demo demo
 COPY templates templates
 COPY static static
+# The app cannot write here, so Python would compile these at every start.
+RUN python -m compileall -q .
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

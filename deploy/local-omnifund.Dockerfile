@@ -18,6 +18,7 @@ WORKDIR /srv/local-omnifund
 COPY --from=build /venv /venv
 COPY gunicorn.conf.py ./
 COPY local_omnifund local_omnifund
+RUN python -m compileall -q .
 USER 10001:10001
 EXPOSE 9000
 CMD ["gunicorn", "--bind", "0.0.0.0:9000", "local_omnifund:create_app()"]
