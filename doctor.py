@@ -82,6 +82,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     client = current.from_settings(known)  # without anything that logs or counts
     yield _redirect_uri(known)
     yield _hosts(known)
+    yield _exposure(known)
     yield from _redis(known, client)
     yield _tls(known)
     yield _credentials(known, client)
@@ -254,6 +255,24 @@ def _hosts(settings: Settings) -> Check:
         "failed",
         f"ALLOWED_HOSTS does not allow {host}, the host of the redirect URI.",
         "Add it; otherwise no sign-in can be completed.",
+    )
+
+
+def _exposure(settings: Settings) -> Check:
+    """Whether production offers what it should not: fine in a sandbox or a load test."""
+    unusual = {
+        "RATE_LIMITS=off": not settings.rate_limits,
+        "METRICS=public": settings.metrics == "public",
+        "FLOW_INSPECTOR=on": settings.flow_inspector,
+    }
+    found = [name for name, is_so in unusual.items() if is_so]
+    if not found or settings.omnifund_environment != "production":
+        return Check("exposure", "ok", "Limits, metrics, and the inspector suit this environment.")
+    return Check(
+        "exposure",
+        "warning",
+        f"This is production, with {', '.join(found)}.",
+        "docs/going-live.md has a checklist.",
     )
 
 

@@ -209,6 +209,26 @@ def test_production_on_localhost_is_pointed_out(terminal: Terminal) -> None:
     assert check["status"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("RATE_LIMITS", "off"), ("METRICS", "public"), ("FLOW_INSPECTOR", "on")]
+)
+def test_what_production_should_not_offer_is_pointed_out(
+    terminal: Terminal, variable: str, value: str
+) -> None:
+    production = {
+        "OMNIFUND_ENVIRONMENT": "production",
+        "OMNIFUND_BASE_URL": "https://localhost:1",
+        "OMNIFUND_CLIENT_ID": "1_x",
+        "OMNIFUND_CLIENT_SECRET": "made-up",
+        "OMNIFUND_REDIRECT_URI": "https://app.example/callback",
+    }
+    check = terminal.checks(**production, **{variable: value})["exposure"]
+    assert check["status"] == "warning"
+    assert f"{variable}={value}" in check["what"]
+    assert terminal.checks(**production)["exposure"]["status"] == "ok"
+    assert terminal.checks(**{variable: value})["exposure"]["status"] == "ok"
+
+
 # --- token ---------------------------------------------------------------------------------------
 
 
