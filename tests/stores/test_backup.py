@@ -62,12 +62,12 @@ def test_with_an_append_only_file_a_dump_is_ignored(tmp_path: Path) -> None:
 def test_a_copy_of_sqlite_is_made_by_sqlite(tmp_path: Path) -> None:
     """With its journal in WAL mode, the file alone may lack everything."""
     names = ("product.db", "copied.db", "vacuumed.db")
-    product, copied, vacuumed = (tmp_path / name for name in names)
-    engine = sql.create_engine(f"sqlite:///{product}")
-    with engine.connect() as db:
+    files = [tmp_path / name for name in names]
+    engines = [sql.create_engine(f"sqlite:///{file}") for file in files]
+    product, copied, vacuumed = (SQLTokenStore(engine) for engine in engines)
+    with engines[0].connect() as db:
         db.exec_driver_sql("PRAGMA journal_mode = WAL")
-        store = SQLTokenStore(engine)
-        store.create_tables()
+        product.create_tables()
         facts: dict[str, Any] = {
             "refreshed_at": 1,
             "seconds": None,
@@ -75,12 +75,14 @@ def test_a_copy_of_sqlite_is_made_by_sqlite(tmp_path: Path) -> None:
             "swap": None,
             "also": (),
         }
-        store.save("ann", b"record", **facts)
-        shutil.copy(product, copied)
-        db.exec_driver_sql(f"VACUUM INTO '{vacuumed}'")
-    assert SQLTokenStore(sql.create_engine(f"sqlite:///{vacuumed}")).list_ids() == ["ann"]
+        product.save("ann", b"record", **facts)
+        shutil.copy(files[0], files[1])
+        db.exec_driver_sql(f"VACUUM INTO '{files[2]}'")
+    assert vacuumed.list_ids() == ["ann"]
     with pytest.raises(StoreUnavailable):
-        SQLTokenStore(sql.create_engine(f"sqlite:///{copied}")).list_ids()
+        copied.list_ids()
+    for engine in engines:
+        engine.dispose()
 
 
 def test_a_merchant_whose_tokens_are_newer_than_the_backup_signs_in_once_more(

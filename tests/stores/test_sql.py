@@ -243,11 +243,12 @@ class TestWhatAnOperatorReads:
         assert failing(url, first="PRAGMA max_page_count = 1") == "the database is full"
         read_only = f"sqlite:///file:{path}?mode=ro&uri=true"
         assert failing(read_only) == "the database is read-only"
-        other = create_engine(url).connect()
-        other.exec_driver_sql("BEGIN IMMEDIATE")
-        locked = failing(url, connect_args={"timeout": 0})
+        other = create_engine(url)
+        with other.connect() as db:
+            db.exec_driver_sql("BEGIN IMMEDIATE")
+            locked = failing(url, connect_args={"timeout": 0})
+        other.dispose()
         assert locked == "another process keeps the database locked"
-        other.close()
         (tmp_path / "text").write_text("no database" * 100)
         assert failing(f"sqlite:///{tmp_path / 'text'}") == "the file is not a database"
         empty = failing(f"sqlite:///{tmp_path / 'empty.db'}")
