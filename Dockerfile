@@ -3,14 +3,14 @@
 #   docker build -t omnifund-app .
 #   docker run --env-file .env --read-only --tmpfs /tmp --cap-drop ALL -p 8000:8000 omnifund-app
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.15-slim-trixie AS build
 RUN python -m venv /venv
 COPY requirements.txt /build/
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement /build/requirements.txt \
     # What only installs packages is of no use to a running app, or of use to the wrong people.
     && /venv/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim-bookworm
+FROM python:3.15-slim-trixie
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

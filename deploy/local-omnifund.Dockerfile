@@ -1,12 +1,12 @@
 # Local OmniFund, for trying the app out. Never for real merchants.
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.15-slim-trixie AS build
 RUN python -m venv /venv
 COPY requirements.txt /build/
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --requirement /build/requirements.txt \
     && /venv/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim-bookworm
+FROM python:3.15-slim-trixie
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

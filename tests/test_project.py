@@ -27,8 +27,8 @@ def test_the_workflow_is_valid_and_runs_make_test(tmp_path: Path) -> None:
     workflow = GITHUB / "workflows" / "test.yml"
     assert actionlint(workflow) == ""
     wrong = tmp_path / "wrong.yml"
-    wrong.write_text(workflow.read_text().replace("matrix.debian", "matrix.debain"))
-    assert "debain" in actionlint(wrong)
+    wrong.write_text(workflow.read_text().replace("matrix.image", "matrix.imaeg"))
+    assert "imaeg" in actionlint(wrong)
     steps = yaml.safe_load(workflow.read_text())["jobs"]["test"]["steps"]
     assert "make test" in [step.get("run") for step in steps]
     assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}

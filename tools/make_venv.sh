@@ -15,7 +15,7 @@ if [ -n "${PYTHON:-}" ]; then
     python=$PYTHON
 else
     python=
-    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    for name in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python; do
         if usable "$name"; then python=$name; break; fi
     done
     if [ -z "$python" ]; then

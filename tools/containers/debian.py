@@ -25,7 +25,7 @@ PACKAGES: Final = (
     *("podman", "buildah", "crun", "netavark", "aardvark-dns", "iptables"),
     *("debootstrap", "debian-archive-keyring"),
 )
-IN_THE_BASE_IMAGE: Final = "ca-certificates,python3,python3-venv,redis-tools"
+IN_THE_BASE_IMAGE: Final = "ca-certificates,python3.15,python3.15-venv,redis-tools"
 COMPOSE: Final = ("podman-compose", "--in-pod=0", "--env-file", "deploy/local.env")
 BUILD_OPTIONS: Final = "--format docker --layers --isolation chroot --network host"
 _STORAGE: Final = (
@@ -137,8 +137,8 @@ def _image(name: str) -> str:
 
 def _make_base_image(name: str) -> None:
     root, archive = FOLDER / "root", FOLDER / "root.tar"
-    run("debootstrap", "--variant=minbase", f"--include={IN_THE_BASE_IMAGE}", "bookworm", str(root))
-    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+    run("debootstrap", "--variant=minbase", f"--include={IN_THE_BASE_IMAGE}", "forky", str(root))
+    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3.15")
     run("tar", "-C", str(root), "--exclude=./var/cache/apt/*", "-cf", str(archive), ".")
     path = "ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     run("podman", "import", "--change", path, str(archive), name)
