@@ -137,7 +137,7 @@ def _image(name: str) -> str:
 
 def _make_base_image(name: str) -> None:
     root, archive = FOLDER / "root", FOLDER / "root.tar"
-    run("debootstrap", "--variant=minbase", f"--include={IN_THE_BASE_IMAGE}", "forky", str(root))
+    run("debootstrap", "--variant=minbase", f"--include={IN_THE_BASE_IMAGE}", "sid", str(root))
     (root / "usr/local/bin/python").symlink_to("/usr/bin/python3.15")
     run("tar", "-C", str(root), "--exclude=./var/cache/apt/*", "-cf", str(archive), ".")
     path = "ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
