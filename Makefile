@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter that .venv is made with.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test browsers lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
+.PHONY: help demo install test programs browsers lint format containers screenshots portal-tour lighthouse security-table soak fuzz bench sbom licenses clean
 
 # Every test that starts a server would compile the modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,10 +26,12 @@ install: ## Install what the app needs to run, without the demo
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
 	@echo "About 4,600 tests, with real servers and browsers: about 11 minutes on two cores."
-	@$(BIN)/python -m tools.install_programs
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j 2 programs lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest $(WORKERS) -q
+
+programs: $(DEV_READY)
+	@$(BIN)/python -m tools.install_programs
 
 lint: $(DEV_READY) ## Run the linters, the type checker, and the import rules
 	@echo "Checking style, types, and import rules ..."

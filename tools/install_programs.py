@@ -7,21 +7,32 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from tests.support.browser import SHELL, find_chromium
 from tests.support.postgres import find_postgres
 from tests.support.proxies import find_nginx
 
+_NEEDED: Final[dict[str, Callable[[], bool]]] = {
+    "curl": lambda: shutil.which("curl") is not None,
+    "postgresql": lambda: find_postgres() is not None,
+    "nginx-light": lambda: find_nginx() is not None,
+    "systemd": lambda: shutil.which("systemd-analyze") is not None,
+    "prometheus": lambda: shutil.which("promtool") is not None,
+}
+_BROWSERS: Final[dict[str, Callable[[], bool]]] = {
+    SHELL: lambda: shutil.which(SHELL) is not None,
+    "chromium": lambda: find_chromium() is not None,
+}
+
 
 def main() -> int:
     """Return the exit status: 0 when all are there afterwards."""
+    wanted = _NEEDED if os.environ.get("CHROMIUM") else _NEEDED | _BROWSERS
+    # All at once, which is quicker; then each alone, as one package that no source has stops all.
+    install(*(package for package, is_there in wanted.items() if not is_there()))
     return max(
-        _find("curl", lambda: shutil.which("curl") is not None),
-        _find("postgresql", lambda: find_postgres() is not None),
-        _find("nginx-light", lambda: find_nginx() is not None),
-        _find("systemd", lambda: shutil.which("systemd-analyze") is not None),
-        _find("prometheus", lambda: shutil.which("promtool") is not None),
-        _find_browser(),
+        *(_find(package, is_there) for package, is_there in _NEEDED.items()), _find_browser()
     )
 
 
@@ -65,7 +76,7 @@ def _may_install() -> bool:
 
 def install(*packages: str) -> None:
     """Install Debian's packages, as root on Debian; apt-get says itself what is wrong."""
-    if not _may_install():
+    if not packages or not _may_install():
         return
     print(f"Installing {', '.join(packages)} ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
