@@ -148,7 +148,7 @@ def five_tabs(_connection: auth.Connection) -> BaseResponse:
         race=tracks.draw(found),
         height=tracks.height(len(tracks.TABS)),
         since=since,
-        is_waiting=bool(since) and not is_over,
+        is_waiting=not is_over and 0 <= omnifund().clock() - since < tracks.RACE_SECONDS,
         connected=True,
         can_pause_store=False,
     )
