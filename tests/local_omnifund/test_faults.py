@@ -446,6 +446,17 @@ def test_the_last_callback_comes_again_for_the_browser_that_got_it(
         assert other.get("/faults/last-callback").status_code == 404
 
 
+@pytest.mark.parametrize("fault", ["deny", "code_expired", "token_500"])
+def test_a_callback_that_fails_is_not_the_one_that_comes_again(
+    site: Site, visitor: Visitor, fault: str
+) -> None:
+    visitor.sign_in()
+    location = visitor.decide(site.authorize_parameters()).headers["Location"]
+    arm(site, fault)
+    visitor.decide(site.authorize_parameters())
+    assert visitor.get("/faults/last-callback").headers["Location"] == location
+
+
 @pytest.fixture
 def site_without_faults(redis_url: str) -> Iterator[Site]:
     with running(Settings(redis_url, faults=False)) as site:
