@@ -184,7 +184,9 @@ def _run(card: Card) -> BaseResponse:
     if card.way is Way.STORE:
         _pause_store()
         return redirect(url_for("pages.dashboard"), code=303)
-    _arm(card, scope="bearer", access_token=connection.stored.token.access_token)
+    # After an hour in the lab the access token has expired, and OmniFund may have deleted it.
+    access_token = omnifund().valid_token(connection.id, connection.stored).token.access_token
+    _arm(card, scope="bearer", access_token=access_token)
     if card.way is Way.TABS:
         _expire(connection.stored.token.access_token)
         began = f"{omnifund().clock():.3f}"
