@@ -27,7 +27,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, rules
+from demo import cookies, hooks, lab, rules
 from demo.conversation import Check, checks
 from demo.masking import Masker
 from omnifund.errors import OmniFundError
@@ -165,7 +165,7 @@ def _take_callback() -> BaseResponse | None:
     if request.endpoint != "auth.callback" or (progress := _progress()) is None:
         return None
     other = hooks.pending_request()
-    if other is not None and other.state != progress.state:
+    if lab.led_here() or (other is not None and other.state != progress.state):
         return None  # It belongs to a sign-in that did not begin here.
     g.pop("recorder", None)
     progress.query = request.query_string.decode("latin-1")[:_MAX_QUERY]
