@@ -87,7 +87,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 16_380
 
-if Path("/dev/shm").is_dir():  # noqa: S108 - gunicorn keeps its heartbeat file here; a disk may block
+if os.access("/dev/shm", os.W_OK):  # noqa: S108 - gunicorn keeps its heartbeat file here; a disk may block
     worker_tmp_dir = "/dev/shm"  # noqa: S108 - as above
 
 # The app writes a line for each request itself, without the query, which may hold a code.

@@ -35,6 +35,7 @@ from demo import cookies, hooks, inspector, progress, recorder, tracks
 from demo.conversation import Source, function_named
 from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
+from omnifund.encryption import fingerprint
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
 from web import auth, security
 from web.current import omnifund, settings, store
@@ -43,6 +44,9 @@ blueprint = Blueprint("lab", __name__)
 
 STRIP_SECONDS: Final = 600
 """How long the explanation waits for the page that it belongs to."""
+
+REPLAY_SECONDS: Final = 540
+"""How old a sign-in may be whose callback is replayed: it is forgotten after ten minutes."""
 
 PAUSE: Final = b"pause-store\n"
 """What is written to the pipe of the demo's launcher."""
@@ -148,7 +152,7 @@ def five_tabs(_connection: auth.Connection) -> BaseResponse:
         race=tracks.draw(found),
         height=tracks.height(len(tracks.TABS)),
         since=since,
-        is_waiting=bool(since) and not is_over,
+        is_waiting=not is_over and 0 <= omnifund().clock() - since < tracks.RACE_SECONDS,
         connected=True,
         can_pause_store=False,
     )
@@ -162,31 +166,54 @@ def five_tabs(_connection: auth.Connection) -> BaseResponse:
 def run(card_id: str) -> BaseResponse:
     """Cause the failure, and lead the visitor into it."""
     card = CARDS.get(card_id) or abort(404)
-    response = _run(card)
-    cookies.write(response, _COOKIE, card.id, max_age=STRIP_SECONDS)
+    state = ""
+    if card.way in (Way.SIGN_IN, Way.FORGED):
+        started = omnifund().create_authorization_request(request.cookies)
+        state, url = started.request.state, started.url
+        if card.way is Way.FORGED:
+            state = secrets.token_urlsafe(32)
+            forged = urlencode({"code": "a-code-of-another-person", "state": state})
+            url = f"{url_for('auth.callback')}?{forged}"
+        else:
+            _arm(card, scope="state", state=state)
+        response = auth.with_cookies(redirect(url), started)
+    else:
+        connection = auth.connection()
+        if connection is None:
+            return auth.to_sign_in()
+        if card.way is Way.REPLAYED and not _can_be_replayed(connection):
+            return auth.start(url_for("lab.replay"))
+        response = _run(card, connection)
+    leads_to = f"..{fingerprint(state)}" if state else ""
+    cookies.write(response, _COOKIE, card.id + leads_to, max_age=STRIP_SECONDS)
     return response
 
 
-def _run(card: Card) -> BaseResponse:
-    if card.way is Way.SIGN_IN:
-        started = omnifund().create_authorization_request(request.cookies)
-        _arm(card, scope="state", state=started.request.state)
-        return auth.with_cookies(redirect(started.url), started)
-    if card.way is Way.FORGED:
-        started = omnifund().create_authorization_request(request.cookies)
-        forged = urlencode({"code": "a-code-of-another-person", "state": secrets.token_urlsafe(32)})
-        return auth.with_cookies(redirect(f"{url_for('auth.callback')}?{forged}"), started)
-    connection = auth.connection()
-    if connection is None:
-        return auth.to_sign_in()
+@blueprint.get("/lab/callback_replayed/again")
+def replay() -> BaseResponse:
+    """Return from OmniFund once more, with the latest callback."""
+    response = redirect(settings().omnifund_base_url + "/faults/last-callback")
+    cookies.write(response, _COOKIE, "callback_replayed", max_age=STRIP_SECONDS)
+    return response
+
+
+def _can_be_replayed(connection: auth.Connection) -> bool:
+    """Whether the latest callback is this sign-in's: for some minutes, unless it had none."""
+    age, names = omnifund().clock() - connection.signed_in_at, " ".join(request.cookies)
+    return age < REPLAY_SECONDS and "omnifund_attempt_" in names and "omnifund_step" not in names
+
+
+def _run(card: Card, connection: auth.Connection) -> BaseResponse:
     if card.way is Way.REPLAYED:
-        return redirect(settings().omnifund_base_url + "/faults/last-callback")
+        return replay()
     if card.way is Way.STORE:
         _pause_store()
         return redirect(url_for("pages.dashboard"), code=303)
-    _arm(card, scope="bearer", access_token=connection.stored.token.access_token)
+    # After an hour in the lab the access token has expired, and OmniFund may have deleted it.
+    access_token = omnifund().valid_token(connection.id, connection.stored).token.access_token
+    _arm(card, scope="bearer", access_token=access_token)
     if card.way is Way.TABS:
-        _expire(connection.stored.token.access_token)
+        _expire(access_token)
         began = f"{omnifund().clock():.3f}"
         return redirect(url_for("lab.five_tabs", since=began), code=303)
     return redirect(url_for("pages.customers"), code=303)
@@ -292,8 +319,19 @@ def _has_happened(card: Card) -> bool:
 
 
 def _last_run() -> tuple[Card | None, str]:
-    card_id, _, recording_id = cookies.read(_COOKIE).partition(".")
+    """Return the card that led to this request, and the ID of the recording that shows it, if any.
+
+    A sign-in of a card's leads to its own callback only: the visitor may begin another meanwhile.
+    """
+    card_id, recording_id, state = f"{cookies.read(_COOKIE)}..".split(".")[:3]
+    if state and state != fingerprint(request.args.get("state", "")):
+        return None, ""
     return CARDS.get(card_id), recording_id
+
+
+def led_here() -> bool:
+    """Whether a card led to this callback."""
+    return _last_run()[0] is not None
 
 
 # --- the proof ---------------------------------------------------------------------------------

@@ -53,24 +53,28 @@ class OmniFundSide(NamedTuple):
     def arm(self, state: str, faults: Iterable[Armed]) -> None:
         """Enable faults for one authorization request, its code, and its tokens."""
         for fault, times in faults:
-            self._post("/faults", id=fault, times=str(times), scope="state", state=state)
+            self._send("/faults", id=fault, times=str(times), scope="state", state=state)
+
+    def disarm(self, state: str) -> None:
+        """Disable what is left of the faults of one authorization request."""
+        self._send("/faults", "DELETE", scope="state", state=state)
 
     def consent(self, url: str, decision: str) -> str:
         """Decide about the authorization request ``url``; return where the browser is sent."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-        decided = self._post("/faults/consent", **query, decision=decision)
+        decided = self._send("/faults/consent", **query, decision=decision)
         return str(json.loads(decided)["location"])
 
-    def _post(self, path: str, **fields: str) -> bytes:
+    def _send(self, path: str, method: str = "POST", /, **fields: str) -> bytes:
         headers = {
             "Accept": "application/json",
             "Authorization": f"Bearer {self.access_token}",
             "Content-Type": "application/x-www-form-urlencoded",
         }
         response = self.http.send(
-            "POST", path, headers=headers, body=urlencode(fields), max_bytes=_MAX_RESPONSE_BYTES
+            method, path, headers=headers, body=urlencode(fields), max_bytes=_MAX_RESPONSE_BYTES
         )
-        if response.status != 201:
+        if response.status not in (201, 204):
             raise OmniFundUnavailable("this OmniFund cannot play that failure")
         return response.body
 
@@ -138,6 +142,7 @@ class Play:
     omnifund: OmniFundSide
     wire: Wire = field(default_factory=Wire)
     browsers: list[Browser] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
 
     def browser(self) -> Browser:
         """Return a new browser."""
@@ -155,7 +160,8 @@ class Play:
     ) -> str:
         """Start a sign-in and decide at OmniFund; return the callback to open."""
         url = browser.get(path).headers["Location"]
-        self.omnifund.arm(parse_qs(urlsplit(url).query)["state"][0], faults)
+        self.states += parse_qs(urlsplit(url).query)["state"]
+        self.omnifund.arm(self.states[-1], faults)
         self.wire.note("browser", "omnifund", decision.capitalize())
         location = self.omnifund.consent(url, decision)
         self.wire.note("omnifund", "browser", "302 code" if "code=" in location else "302 error")

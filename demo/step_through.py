@@ -27,7 +27,7 @@ from flask import (
 )
 from werkzeug.wrappers import Response as BaseResponse
 
-from demo import cookies, hooks, rules
+from demo import cookies, hooks, lab, rules
 from demo.conversation import Check, checks
 from demo.masking import Masker
 from omnifund.errors import OmniFundError
@@ -146,7 +146,8 @@ def start() -> BaseResponse | str:
     """The authorization request, before the browser takes it to OmniFund."""
     if (origin := auth.origin_to_move_to()) is not None:
         return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
-    started = omnifund().create_authorization_request(request.cookies)
+    # Its callback is told by where it leads, whatever another tab has begun in the meantime.
+    started = omnifund().create_authorization_request(request.cookies, _callback_path())
     fields = parse_qsl(urlsplit(started.url).query)
     progress = Progress(started.request.state)
     response = _remember(_page("authorize", progress, message=fields), progress)
@@ -162,15 +163,21 @@ def authorize() -> BaseResponse:
 
 def _take_callback() -> BaseResponse | None:
     """Keep the callback for the visitor, instead of letting the app complete the sign-in."""
-    if request.endpoint != "auth.callback" or (progress := _progress()) is None:
+    if request.endpoint != "auth.callback":
         return None
-    other = hooks.pending_request()
-    if other is not None and other.state != progress.state:
+    progress, started = _progress(), hooks.pending_request()
+    if started is not None and started.next == _callback_path():
+        progress = Progress(started.state)
+    elif started is not None or lab.led_here() or progress is None:
         return None  # It belongs to a sign-in that did not begin here.
     g.pop("recorder", None)
     progress.query = request.query_string.decode("latin-1")[:_MAX_QUERY]
     progress.arrived = omnifund().clock()
     return _remember(redirect(url_for("step_through.callback"), code=303), progress)
+
+
+def _callback_path() -> str:
+    return url_for("step_through.callback")
 
 
 def _make_room(response: BaseResponse) -> BaseResponse:

@@ -158,6 +158,9 @@ def _play_both(fault: Fault, server: OmniFundSide) -> tuple[Verdict, Verdict]:
 
     with got_request_exception.connected_to(note, plays[0].app), ThreadPoolExecutor(2) as pool:
         naive, ours = pool.map(scenario, plays)
+    # Fewer requests than there might have been: the page of the faults would list the rest.
+    for state in plays[0].states + plays[1].states:
+        server.disarm(state)
     _sign_out(plays[1])
     return naive._replace(problem=problems[-1] if problems else ""), ours
 

@@ -39,9 +39,12 @@ class BearerToken(BearerTokenValidator):
         # The tokens of a deactivated client are rejected too.
         if token is None or services().clients.find_active(token.client_id) is None:
             raise OmniFundError("invalid_grant", INVALID_TOKEN)
+        scopes = [ALL, *token.scopes, grant_scope(token.grant)]
         if services().store.now() > token.expires_at:
+            # Otherwise the fault would strike the token that replaces this one.
+            services().faults.take([Fault.ACCESS_TOKEN_EXPIRED], scopes)
             raise OmniFundError("invalid_grant", EXPIRED_TOKEN)
-        fault = services().faults.take(AT_API, [ALL, *token.scopes, grant_scope(token.grant)])
+        fault = services().faults.take(AT_API, scopes)
         if fault is not None:
             _misbehave(fault, token)
 

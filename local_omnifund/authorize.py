@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from local_omnifund import sessions
 from local_omnifund.context import services
 from local_omnifund.fault_pages import remember_callback, scopes_of_request
-from local_omnifund.faults import AT_CONSENT
+from local_omnifund.faults import AT_CODE, AT_CONSENT
 from local_omnifund.login import redirect_to_login
 from local_omnifund.merchants import Merchant
 from local_omnifund.models import Client
@@ -61,7 +61,9 @@ def authorize() -> Response | str:
     if allowed and services().faults.take(AT_CONSENT, oauth_request.scopes):
         allowed = False
     response = services().server.decide(oauth_request, merchant if allowed else None)
-    remember_callback(response, client, parameters["redirect_uri"])
+    # A callback that fails, or is made to, is not the one that a sign-in ended with.
+    if allowed and not {*AT_CODE} & {*services().faults.enabled_in(oauth_request.scopes)}:
+        remember_callback(response, client, parameters["redirect_uri"])
     return response
 
 

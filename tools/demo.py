@@ -192,9 +192,9 @@ def _control(folder: Path) -> Iterator[int]:
 
 
 def _pause_valkey(demo: Demo, orders: int) -> None:
-    os.read(orders, 4096)
     demo.signal(VALKEY, signal.SIGSTOP)
     time.sleep(PAUSE_SECONDS)
+    os.read(orders, 4096)  # and what came during the pause: a second click extends nothing
     demo.signal(VALKEY, signal.SIGCONT)
 
 

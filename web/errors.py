@@ -47,6 +47,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(errors.ReauthorizationRequired, _sign_in_again)
     app.register_error_handler(errors.OmniFundError, _omnifund_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(CSRFError, _form_error)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -106,6 +107,15 @@ def _http_error(error: HTTPException) -> BaseResponse:
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
+
+
+def _form_error(error: CSRFError) -> BaseResponse:
+    """Without its session a form cannot be checked, which does not mean that it has expired."""
+    try:
+        auth.connection()
+    except errors.StoreUnavailable as failure:
+        return _omnifund_error(failure)
+    return _http_error(error)
 
 
 def _unexpected(error: Exception) -> BaseResponse:

@@ -184,6 +184,41 @@ def test_the_five_tabs_are_drawn_and_can_be_run_again(page: Page, stack: Stack) 
     assert [link.get_attribute("href") for link in links.all()] == before
 
 
+def test_the_five_tabs_count_a_request_that_the_network_loses(page: Page, stack: Stack) -> None:
+    """It does not wait forever, and neither does what is said of the others."""
+    connect(page, stack)
+    page.route("**/customers?page=3", lambda route: route.abort())
+    press(page, "five_tabs")
+    verdict = page.locator("[data-verdict]")
+    expect(verdict).to_contain_text("4 of 5 requests returned your customers.", timeout=20_000)
+    expect(page.locator("[data-outcome]").nth(2)).to_contain_text("failed after")
+    page.route("**/inspector/recordings.json", lambda route: route.abort())
+    page.get_by_role("button", name="Run again").click()
+    expect(verdict).to_have_text("The result can't be loaded. Run it again.", timeout=20_000)
+
+
+def test_two_races_of_five_tabs_share_a_refresh(page: Page, stack: Stack) -> None:
+    """The second begins while the first one's refresh is under way, and again after a reload."""
+    connect(page, stack)
+    other = page.context.new_page()
+    other.goto(f"{stack.url}/lab")
+    for each in (page, other):
+        press(each, "five_tabs")
+    page.wait_for_timeout(200)
+    page.reload()
+    for each in (page, other):
+        verdict = each.locator("[data-verdict]")
+        expect(verdict).to_contain_text("5 of 5 requests returned", timeout=20_000)
+
+
+def test_a_race_of_long_ago_is_not_run_again(page: Page, stack: Stack) -> None:
+    """Its address may be in the history; its faults are gone, and its recordings too."""
+    connect(page, stack)
+    page.goto(f"{stack.url}/lab/five-tabs?since={stack.clock() - 120:.3f}")
+    expect(page.locator("[data-run], [data-drawn] section")).to_have_count(0)
+    expect(page.get_by_role("button", name="Run again")).to_be_visible()
+
+
 def test_the_five_tabs_without_scripts(browser: Browser, stack: Stack) -> None:
     """L18: five links in five tabs, and a link to the picture."""
     context = browser.new_context(java_script_enabled=False)

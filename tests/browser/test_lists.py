@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from local_omnifund import data
+from local_omnifund.data import Book
 from tests.browser.steps import allow, follow, start_sign_in
 from tests.support.stack import Stack
 
@@ -74,6 +76,45 @@ def test_nothing_of_a_row_is_cut_off(phone: Page, stack: Stack, width: int) -> N
     # Each party of an error's picture is a word in one line.
     phone.goto(f"{stack.url}/no-such-page")
     assert phone.locator(".sides span").last.evaluate_all(LINES) == [1]
+
+
+# What leaves its list, and what is set in a column of a letter or two.
+SQUEEZED = """cells => cells.flatMap(cell => [cell, ...cell.children]).filter(each => {
+  const {left, right, width} = each.getBoundingClientRect();
+  const edge = each.closest(".table").getBoundingClientRect();
+  return width && (left < edge.left - 1 || right > edge.right + 1
+    || each.matches("th, td") && width < 48 && each.innerText.length > 8);
+}).map(each => each.innerText)"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("long", ["Wolfeschlegelsteinhausen" * 3, "as long as it gets, " * 5])
+def test_a_text_of_any_length_leaves_room_for_the_others(
+    browser: Browser, stack: Stack, monkeypatch: pytest.MonkeyPatch, width: int, long: str
+) -> None:
+    """Names, places, references, and a status come from OmniFund as its users have typed them."""
+    book = data._book
+
+    def of(username: str, today: int) -> Book:
+        usual = book(username, today)
+        names = ("firstName", "lastName", "company", "city", "customerRef")
+        return Book(
+            tuple(record | dict.fromkeys(names, long) for record in usual.customers[:3]),
+            tuple(record | {"referenceId": long, "status": long} for record in usual.processed[:3]),
+            (),
+        )
+
+    monkeypatch.setattr(data, "_book", of)
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    page = context.new_page()
+    start_sign_in(page, stack)
+    allow(page)
+    for path in ("/customers", "/transactions"):
+        page.goto(stack.url + path)
+        cells = page.locator("tbody :is(td, th):visible")
+        expect(cells.filter(has_text=long.strip()).first).to_be_visible()
+        assert cells.evaluate_all(SQUEEZED) == []
+    context.close()
 
 
 def test_at_768_pixels_there_is_a_table_and_dates_have_room(browser: Browser, stack: Stack) -> None:

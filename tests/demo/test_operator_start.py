@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -273,3 +274,12 @@ def test_idle_connections_do_not_delay_a_stop(redis_url: str) -> None:
         started = time.monotonic()
         assert running.server.stop() == 0
         assert time.monotonic() - started < usual + 10
+
+
+def test_a_heartbeat_file_is_not_put_where_it_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In some containers and sandboxes /dev/shm is there for root alone."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(os, "access", lambda path, _mode: not path.endswith("shm"))
+    assert "worker_tmp_dir" not in runpy.run_path(str(REPOSITORY / "gunicorn.conf.py"))

@@ -233,6 +233,15 @@ def test_a_fault_strikes_as_often_as_it_was_told_to(site: Site) -> None:
     assert statuses == [403, 403, 200, 200]
 
 
+def test_an_expired_token_uses_up_its_expiry(site: Site) -> None:
+    """Otherwise the fault would wait for the token that a refresh returns."""
+    first = site.password().json()
+    for _ in range(2):
+        arm(site, "access_token_expired", scope="bearer", bearer=first["access_token"])
+        assert site.api("customers", first["access_token"]).status_code == 401
+    assert armed(site) == []
+
+
 def test_a_fault_is_forgotten_after_ten_minutes(site: Site) -> None:
     arm(site, "deny")
     assert 0 < site.redis.ttl(f"{PREFIX}all") <= LIFE_SECONDS == 600
@@ -435,6 +444,17 @@ def test_the_last_callback_comes_again_for_the_browser_that_got_it(
     assert (again.status_code, again.headers["Location"]) == (302, location)
     with site.visitor() as other:
         assert other.get("/faults/last-callback").status_code == 404
+
+
+@pytest.mark.parametrize("fault", ["deny", "code_expired", "token_500"])
+def test_a_callback_that_fails_is_not_the_one_that_comes_again(
+    site: Site, visitor: Visitor, fault: str
+) -> None:
+    visitor.sign_in()
+    location = visitor.decide(site.authorize_parameters()).headers["Location"]
+    arm(site, fault)
+    visitor.decide(site.authorize_parameters())
+    assert visitor.get("/faults/last-callback").headers["Location"] == location
 
 
 @pytest.fixture

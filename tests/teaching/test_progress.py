@@ -12,6 +12,7 @@ from demo import progress
 from demo.failures import CARDS, FIRST_FIVE, after
 from demo.progress import Run, Sent
 from local_omnifund.misbehavior import SLOW_SECONDS
+from tests.support.browsing import PASSWORD, USERNAME, Page
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, running_stack
 from tests.teaching.recordings import recordings
@@ -22,7 +23,11 @@ GAP = "\N{NO-BREAK SPACE}"
 
 def run(merchant: Merchant, card: str) -> None:
     """Press a card's button, and open what it leads to until a page comes."""
-    answer = merchant.press("/lab", f"/lab/{card}")
+    finish(merchant, merchant.press("/lab", f"/lab/{card}"))
+
+
+def finish(merchant: Merchant, answer: Page) -> None:
+    """Open what a response leads to until a page comes."""
     while answer.is_redirect:
         location = answer.headers["Location"]
         if "/oauth/v2/auth" in location:
@@ -66,6 +71,61 @@ def test_a_card_that_was_armed_but_did_not_happen_is_not_seen(merchant: Merchant
     merchant.press("/lab", "/lab/api_500")
     merchant.get("/")  # a page that sends OmniFund nothing
     assert "<b>0 of 23</b>" in merchant.get("/lab").text
+
+
+def test_a_sign_in_that_no_card_led_to_is_not_taken_for_the_cards(merchant: Merchant) -> None:
+    """The visitor leaves the card's sign-in at OmniFund, and begins another, or another card."""
+    merchant.press("/lab", "/lab/deny")
+    page = merchant.get(merchant.sign_in().headers["Location"])
+    assert CARDS["deny"].ours not in page.text
+    assert "<b>0 of 23</b>" in merchant.get("/lab").text
+
+    denied = merchant.press("/lab", "/lab/deny").headers["Location"]
+    expired = merchant.press("/lab", "/lab/code_expired").headers["Location"]
+    page = merchant.get(merchant.authorize_at(denied))
+    assert "You denied access" in page.text
+    assert "Back to the lab" not in page.text
+    page = merchant.get(merchant.authorize_at(expired))
+    assert CARDS["code_expired"].ours in page.text
+    assert evidence(merchant, "code_expired").startswith("Seen just now: token endpoint 400")
+
+
+@pytest.mark.parametrize("earlier", ["deny", "code_expired", "token_500", "state_tampered"])
+def test_what_is_replayed_is_the_callback_of_the_latest_sign_in(
+    merchant: Merchant, earlier: str
+) -> None:
+    merchant.sign_in()
+    run(merchant, earlier)
+    run(merchant, "callback_replayed")
+    words = r"nothing sent to OmniFund, redirect, [\d.]+ m?s"
+    assert re.fullmatch(f"Seen just now: {words}", evidence(merchant, "callback_replayed"))
+
+
+@pytest.mark.parametrize("case", ["password", "after ten minutes", "stepped through"])
+def test_without_a_callback_to_replay_a_sign_in_comes_first(merchant: Merchant, case: str) -> None:
+    if case == "password":
+        merchant.press("/login/password", "/login/password", username=USERNAME, password=PASSWORD)
+    else:
+        merchant.sign_in()
+    if case == "after ten minutes":
+        merchant.at.clock.advance(660)
+    if case == "stepped through":
+        merchant.get("/inspector/step-through")
+    answer = merchant.press("/lab", "/lab/callback_replayed")
+    url = answer.headers["Location"]
+    assert url.startswith(f"{merchant.at.omnifund_url}/oauth/v2/auth")
+    finish(merchant, merchant.get(merchant.authorize_at(url)))
+    assert evidence(merchant, "callback_replayed").startswith("Seen just now: nothing sent")
+
+
+def test_a_card_runs_after_an_hour_in_the_lab(merchant: Merchant) -> None:
+    """Its pages send OmniFund nothing, so the access token expires meanwhile."""
+    merchant.sign_in()
+    for _ in range(4):
+        merchant.at.clock.advance(20 * 60)
+        merchant.get("/lab")
+    run(merchant, "api_403")
+    assert evidence(merchant, "api_403").startswith("Seen just now: API 403")
 
 
 def test_signing_out_keeps_the_marks(merchant: Merchant) -> None:

@@ -250,6 +250,30 @@ def test_without_a_beginning_each_step_leads_to_it(merchant: Merchant, step: str
         assert merchant.get(f"{START}/{step}").headers["Location"] == START
 
 
+def test_another_tab_does_not_turn_it_into_a_real_sign_in(merchant: Merchant) -> None:
+    """Each tab gets its own callback, and the session stays what it was."""
+    merchant.sign_in()
+    before = merchant.session_id
+    first, second = (
+        send(merchant, merchant.get(START), "authorize").headers["Location"] for _ in range(2)
+    )
+    merchant.get("/login")
+    for url in (first, second):
+        back = merchant.get(merchant.authorize_at(url))
+        assert back.headers["Location"] == f"{START}/callback", back
+        page = send(merchant, merchant.get(back.headers["Location"]), "callback")
+        assert verdict(page)[0] == "The app accepted the callback"
+    assert merchant.session_id == before
+
+
+def test_the_labs_callback_is_not_halted(merchant: Merchant) -> None:
+    """The forged state is no sign-in's, so nothing else tells it from a state typed here."""
+    merchant.get(START)
+    page = merchant.get(merchant.press("/lab", "/lab/state_tampered").headers["Location"])
+    assert page.status_code == 400
+    assert "The state is forged" in page.text
+
+
 def test_it_works_without_the_inspector_too(redis_url: str) -> None:
     """L22"""
     with running_stack(redis_url, flow_inspector=False) as stack:

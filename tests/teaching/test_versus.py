@@ -213,6 +213,13 @@ def test_nothing_of_the_naive_client_is_in_redis(stack: Stack, merchant: Merchan
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_is_left_enabled(stack: Stack, merchant: Merchant, fault: str) -> None:
+    """The page of the faults filled with those of sign-ins that are over."""
+    compare(merchant, fault)
+    assert merchant.get(f"{stack.omnifund_url}/faults.json").json()["armed"] == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_no_secret_is_on_the_page_or_in_the_log(
     merchant: Merchant, fault: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

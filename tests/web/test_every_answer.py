@@ -315,6 +315,20 @@ class TestRedisAway:
             assert answer.status_code == 503
             assert 'href="/dashboard">Go to the dashboard' in answer.text
 
+    @pytest.mark.parametrize(
+        ("path", "action"), [("/lab", "/lab/deny"), ("/login/password", "/login/password")]
+    )
+    def test_a_form_that_cannot_be_checked_has_not_expired(
+        self, merchant: Merchant, valkey: ValkeyServer, path: str, action: str
+    ) -> None:
+        """Its token is in the session that cannot be read now."""
+        merchant.sign_in()
+        page = merchant.get(path)
+        valkey.pause()
+        answer = merchant.submit(form_to(page, action), {"username": "x", "password": "x"})
+        assert answer.status_code == 503
+        assert "You have not been signed out" in answer.text
+
     def test_a_sign_out_that_failed_is_not_called_a_success(
         self, merchant: Merchant, valkey: ValkeyServer
     ) -> None:
