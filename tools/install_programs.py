@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from typing import Final
 
 from tests.support.browser import SHELL, find_chromium
@@ -14,6 +15,7 @@ from tests.support.postgres import find_postgres
 from tests.support.proxies import find_nginx
 
 _NEEDED: Final[dict[str, Callable[[], bool]]] = {
+    "libatomic1": lambda: find_library("atomic") is not None,  # for Playwright's own Node.js
     "curl": lambda: shutil.which("curl") is not None,
     "postgresql": lambda: find_postgres() is not None,
     "nginx-light": lambda: find_nginx() is not None,
