@@ -30,7 +30,7 @@ test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and e
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest $(WORKERS) -q
 
-programs: $(DEV_READY)
+programs: $(DEV_READY) ## Install the programs that the tests need, as root on Debian
 	@$(BIN)/python -m tools.install_programs
 
 lint: $(DEV_READY) ## Run the linters, the type checker, and the import rules
