@@ -229,3 +229,10 @@ def pending_request() -> AuthorizationRequest | None:
                 with suppress(InvalidState):
                     return authorization.require_own_request(sealed, state, omnifund().cipher)
     return None
+
+
+def keep_for_back(response: Response) -> Response:
+    """Let Back show a form's result, where a browser would ask whether to send the form again."""
+    if request.method == "POST" and response.status_code == 200:
+        response.headers["Cache-Control"] = "private, max-age=600"
+    return response

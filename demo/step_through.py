@@ -39,6 +39,7 @@ from web import auth, security
 from web.current import omnifund, settings
 
 blueprint = Blueprint("step_through", __name__, url_prefix="/inspector/step-through")
+blueprint.after_request(hooks.keep_for_back)
 
 CODE_SECONDS: Final = 30
 """How long OmniFund accepts a code (manual, authorization code flow)."""

@@ -19,7 +19,7 @@ from flask import Blueprint, Flask, abort, current_app, got_request_exception, r
 from requests import PreparedRequest, RequestException, Response
 
 from config import Settings
-from demo import conversation, lab, naive_client, recorder, scenarios, storage, wire
+from demo import conversation, hooks, lab, naive_client, recorder, scenarios, storage, wire
 from demo.conversation import Source, function_named
 from demo.recorder import Frame
 from demo.scenarios import OmniFundSide, Play, Verdict
@@ -31,6 +31,7 @@ from web.current import omnifund, settings
 
 blueprint = Blueprint("versus", __name__)
 blueprint.before_request(lab.require_fault_switches)
+blueprint.after_request(hooks.keep_for_back)
 
 NAIVE_FILE: Final = "demo/naive_client.py"
 LANES: Final = {"browser": 46, "client": 190, "omnifund": 334}

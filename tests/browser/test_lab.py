@@ -264,6 +264,10 @@ def test_both_clients_are_shown_side_by_side(
     expect(page.locator(".line.here")).to_have_count(2)
     page.get_by_role("button", name="Next: An error in the callback").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("An error in the callback")
+    # Back shows it once more: a browser would ask whether to send the form again.
+    follow(page.get_by_role("link", name="Dashboard"))
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("An error in the callback")
     context.close()
 
 

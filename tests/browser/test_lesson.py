@@ -80,6 +80,8 @@ def test_stepping_through_needs_no_scripts(browser: Browser, stack: Stack) -> No
     page.get_by_label("Leave out code_verifier").uncheck()
     page.get_by_role("button", name="Send it again").click()
     expect(page.get_by_role("heading", name="Nobody objected")).to_be_visible()
+    page.go_back()  # without being asked whether to send the form again
+    expect(page.get_by_role("heading", name="OmniFund objected")).to_be_visible()
     context.close()
 
 
