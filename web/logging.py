@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import secrets
+import select
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ log: Any = structlog.get_logger("omnifund")
 
 QUEUED_LINES: Final = 10_000
 _FLUSH_SECONDS: Final = 1.0
+_GATHER_SECONDS: Final = 0.02
 
 _SECRETS: Final = re.compile(
     r"((?:code|state|access_token|refresh_token|client_secret|password|code_verifier"
@@ -47,14 +49,37 @@ class _Writer(QueueListener):
     """
 
     def handle(self, record: logging.LogRecord | threading.Event) -> None:
-        """Write one line, or tell that everything before is written."""
-        if isinstance(record, threading.Event):
-            record.set()
-        elif (output := sys.__stdout__) is not None:
-            rest = f"{record.getMessage()}\n".encode(output.encoding, "backslashreplace")
-            with suppress(OSError):
-                while rest:
-                    rest = rest[os.write(1, rest) :]
+        """Write this line and those that follow in a moment; tell whoever waits for them.
+
+        Waking this thread for each line takes more CPU than making the line.
+        """
+        found = [record]
+        if not isinstance(record, threading.Event):
+            time.sleep(_GATHER_SECONDS)
+        with suppress(queue.Empty):
+            while True:
+                found.append(self.dequeue(False))
+        text = b""
+        for each in found:
+            line = b"" if isinstance(each, threading.Event) else _encoded(each)
+            if not line or len(text) + len(line) > select.PIPE_BUF:
+                _write(text)  # A longer write may be torn apart by another process's.
+                text = b""
+            if isinstance(each, threading.Event):
+                each.set()
+            text += line
+        _write(text)
+
+
+def _encoded(record: logging.LogRecord) -> bytes:
+    encoding = sys.__stdout__.encoding if sys.__stdout__ else "utf-8"
+    return f"{record.getMessage()}\n".encode(encoding, "backslashreplace")
+
+
+def _write(text: bytes) -> None:
+    with suppress(OSError):
+        while text and sys.__stdout__:
+            text = text[os.write(1, text) :]
 
 
 class LineQueue(QueueHandler):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import select
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import redis
@@ -78,3 +82,27 @@ def test_every_field_is_documented_and_every_documented_field_is_there(
 def test_the_document_names_this_test() -> None:
     text = (REPOSITORY / "docs" / "deploying.md").read_text()
     assert "reference.md#log-fields" in text
+
+
+LOGGING = """
+from tests.support.stack import app_settings
+from web import logging
+logging.configure(app_settings("redis://localhost:1", log_level="INFO"))
+for number in range(300):
+    logging.log.info("line", number=number)
+"""
+
+
+def test_lines_are_written_many_at_a_time_and_each_in_one_piece() -> None:
+    """A write of more than PIPE_BUF bytes may be torn apart by another process's."""
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reader, writer:
+        command = [sys.executable, "-c", LOGGING]
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=writer.fileno())
+        writer.close()
+        written = list(iter(lambda: reader.recv(1 << 20), b""))
+        assert process.wait(timeout=30) == 0
+    assert all(len(each) <= select.PIPE_BUF and each.endswith(b"}\n") for each in written)
+    lines = b"".join(written).splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(300))
+    assert len(written) < len(lines) / 10
