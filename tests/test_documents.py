@@ -79,6 +79,8 @@ def test_the_layout_in_readme_is_the_repositorys() -> None:
     assert len(named) > 10
     for name in named:
         assert (REPOSITORY / name).exists(), name
+    unnamed = {path.name for path in REPOSITORY.glob("*.py")} - set(named)
+    assert unnamed == set(), "README.md, Layout: add the module"
 
 
 def test_every_decision_is_listed_and_says_what_was_rejected() -> None:
