@@ -29,12 +29,6 @@ def test_the_list_of_tests_is_up_to_date() -> None:
     assert is_current, "run make security-table"
 
 
-def test_a_situation_without_a_test_is_listed_as_not_yet_tested() -> None:
-    rows = document({"K2": {"web/test_x.py::test_y"}}).splitlines()
-    assert "| K1 | not yet tested |" in rows
-    assert "| K2 | `web/test_x.py::test_y` |" in rows
-
-
 def test_no_test_names_a_requirement_that_does_not_exist() -> None:
     unknown = {each: named()[each] for each in set(named()) - set(identifiers())}
     assert unknown == {}, "docs/security.md does not state it"
