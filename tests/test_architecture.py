@@ -120,9 +120,11 @@ def test_every_exception_to_a_rule_carries_its_reason(path: Path) -> None:
         ]
     for comment in comments:
         if comment.startswith("# noqa"):
-            assert re.match(r"# noqa: [A-Z0-9, ]+ - \S", comment), comment
+            is_explained = re.match(r"# noqa: [A-Z0-9, ]+ - \S", comment)
+            assert is_explained, f"{comment}: say why, as in `# noqa: X1 - the reason`"
         if comment.startswith("# type:"):
-            assert re.match(r"# type: ignore\[[a-z, -]+\]  # \S", comment), comment
+            is_explained = re.match(r"# type: ignore\[[a-z, -]+\]  # \S", comment)
+            assert is_explained, f"{comment}: say why, as in `# type: ignore[x]  # the reason`"
 
 
 def test_both_applications_mean_the_same_demo_client() -> None:

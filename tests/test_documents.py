@@ -60,9 +60,9 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         there = (document.parent / path).resolve() if path else document
-        assert there.exists(), target
+        assert there.exists(), f"a link to {target}, which is not there"
         assert there.is_relative_to(REPOSITORY), target
-        assert not anchor or anchor in anchors(there), target
+        assert not anchor or anchor in anchors(there), f"a link to {target}: no such heading"
 
 
 @each_document
@@ -70,7 +70,7 @@ def test_every_file_that_is_named_exists(document: Path) -> None:
     for name in inline_code(document):
         if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:css|js|md|py|toml|txt|yaml))", name):
             near = [REPOSITORY, document.parent, REPOSITORY / "omnifund"]
-            assert any((folder / name).exists() for folder in near), name
+            assert any((folder / name).exists() for folder in near), f"there is no {name}"
 
 
 def test_the_layout_in_readme_is_the_repositorys() -> None:
@@ -79,15 +79,19 @@ def test_the_layout_in_readme_is_the_repositorys() -> None:
     assert len(named) > 10
     for name in named:
         assert (REPOSITORY / name).exists(), name
+    unnamed = {path.name for path in REPOSITORY.glob("*.py")} - set(named)
+    assert unnamed == set(), "README.md, Layout: add the module"
 
 
 def test_every_decision_is_listed_and_says_what_was_rejected() -> None:
     table = (REPOSITORY / "docs" / "adr" / "README.md").read_text()
-    assert [path.name for path in ADRS] == re.findall(r"\]\((0\d+-[\w-]+\.md)\)", table)
+    listed = re.findall(r"\]\((0\d+-[\w-]+\.md)\)", table)
+    assert [path.name for path in ADRS] == listed, "docs/adr/README.md lists other decisions"
     for path in ADRS:
         text = path.read_text()
-        assert f"| {text.splitlines()[0].partition(': ')[2]} |" in table, path.name
-        assert "**Rejected" in text, path.name
+        title = text.splitlines()[0].partition(": ")[2]
+        assert f"| {title} |" in table, f"docs/adr/README.md gives {path.name} another title"
+        assert "**Rejected" in text, f"{path.name} does not say what was **Rejected**"
 
 
 def test_every_document_can_be_reached_from_readme() -> None:
@@ -98,7 +102,8 @@ def test_every_document_can_be_reached_from_readme() -> None:
         targets = re.findall(r"\]\(([^)#\s]+\.md)", prose(document))
         linked = {(document.parent / target).resolve() for target in targets}
         waiting |= {path for path in linked if path.exists()} - reached
-    assert set((REPOSITORY / "docs").rglob("*.md")) <= reached
+    unreached = set((REPOSITORY / "docs").rglob("*.md")) - reached
+    assert unreached == set(), "no document links to it"
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -166,7 +171,8 @@ PARTS = sorted({part for arrow in drawn() for part in arrow} - LIBRARIES)
 
 def test_the_picture_shows_every_module_but_those_it_names() -> None:
     modules = {path.stem for path in (REPOSITORY / "omnifund").glob("*.py")} - {"__init__"}
-    assert modules | {"app", "demo", "web"} == set(PARTS) | (left_out() & modules)
+    shown = set(PARTS) | (left_out() & modules)
+    assert modules | {"app", "demo", "web"} == shown, "README.md, Layout: draw it, or omit it"
     assert not left_out() & set(PARTS)
 
 
@@ -197,9 +203,9 @@ def test_every_setting_is_described_and_in_the_example() -> None:
     example = (REPOSITORY / ".env.example").read_text()
     in_example = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
     settings = {field.upper() for field in config.Settings.model_fields}
-    assert settings - in_example <= {"FLASK_DEBUG"}
+    assert settings - in_example <= {"FLASK_DEBUG"}, "add the setting to .env.example"
     for name in settings | in_example:
-        assert f"`{name}`" in described, name
+        assert f"`{name}`" in described, f"docs/configuration.md does not describe {name}"
 
 
 def test_every_variable_that_is_described_is_read_by_something() -> None:
@@ -298,8 +304,8 @@ def run(*command: str, folder: Path = REPOSITORY) -> str:
 
 
 def the_tests_that_take_seconds() -> None:
-    folders = [REPOSITORY / "tests" / "unit", REPOSITORY / "tests" / "flow"]
-    listed = run(sys.executable, "-m", "pytest", "--collect-only", "-q", *map(str, folders))
+    chosen = ("tests/unit", "tests/flow", "tests/test_recipes.py")
+    listed = run(sys.executable, "-m", "pytest", "--collect-only", "-q", *chosen)
     assert "test_token.py" in listed
 
 
@@ -331,7 +337,10 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     ),
     "make install": what_the_app_needs,
     "make test": NotRun("it runs this test"),
-    ".venv/bin/pytest -q -n 2 tests/unit tests/flow": the_tests_that_take_seconds,
+    "make lint": NotRun("`make test` runs it before this test"),
+    ".venv/bin/pytest -q -n 2 tests/unit tests/flow tests/test_recipes.py": (
+        the_tests_that_take_seconds
+    ),
     "make format": NotRun("it would rewrite files under the other tests"),
     "make security-table": Elsewhere("tests/test_requirements.py", "document(named())"),
     "make portal-tour": NotRun("it rewrites pictures, of a demo that somebody has started"),
@@ -416,11 +425,12 @@ SHOWN = sorted({re.sub(r"^(pip install) .*", r"\1 …", command) for command in 
 
 
 def test_no_proof_is_left_over() -> None:
-    assert set(SHOWN) == set(PROOFS)
+    assert set(PROOFS) - set(SHOWN) == set(), "no document shows the command: remove its proof"
 
 
 @pytest.mark.parametrize("command", SHOWN)
 def test_every_command_is_run_by_a_test_or_is_real(command: str) -> None:
+    assert command in PROOFS, "a document shows the command: say in PROOFS which test runs it"
     proof = PROOFS[command]
     if isinstance(proof, Elsewhere):
         assert proof.words in (REPOSITORY / proof.path).read_text()
@@ -436,7 +446,7 @@ def test_every_make_target_is_listed_by_make_help() -> None:
     listed = set(re.findall(r"^  make (\S+)", run("make", "--no-print-directory", "help"), re.M))
     makefile = (REPOSITORY / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
-    assert listed == set(phony.split())
+    assert listed == set(phony.split()), "list the target in .PHONY, and describe it after ##"
 
 
 def test_the_example_of_a_configuration_needs_nothing_but_what_it_leaves_empty(

@@ -42,7 +42,8 @@ def test_every_page_is_looked_at_in_a_browser(stack: Stack, merchant: Merchant) 
         if page.status_code == 200 and is_page:
             pages.append(path.replace("<card_id>", "deny"))
     assert len(pages) > 6
-    assert [path for path in pages if f'"{path}"' not in looked_at] == []
+    unseen = [path for path in pages if f'"{path}"' not in looked_at]
+    assert unseen == [], "add the path to tests/browser/test_every_page.py"
 
 
 def test_every_page_of_a_merchant_is_recorded_and_linked(stack: Stack, merchant: Merchant) -> None:
@@ -52,13 +53,14 @@ def test_every_page_of_a_merchant_is_recorded_and_linked(stack: Stack, merchant:
         if endpoint.startswith("pages."):
             location = merchant.get(path).headers.get("Location", "")
             pages |= {endpoint} if location.startswith("/login?next=") else set()
-    assert pages == {name for (name, _), step in hooks._RECORDED.items() if step == "page"}
+    recorded = {name for (name, _), step in hooks._RECORDED.items() if step == "page"}
+    assert pages == recorded, "list the pages, and only them, in _RECORDED of demo/hooks.py"
     merchant.sign_in()
     front = merchant.get("/").text
     unlinked = [
         path for path in map(routes(stack, "GET").get, pages) if f'href="{path}"' not in front
     ]
-    assert unlinked == []
+    assert unlinked == [], "add the page to the navigation in web/templating.py"
 
 
 # --- the inspector's steps -----------------------------------------------------------------------
@@ -66,7 +68,7 @@ def test_every_page_of_a_merchant_is_recorded_and_linked(stack: Stack, merchant:
 
 def test_the_inspectors_steps_agree_with_the_routes(stack: Stack) -> None:
     for endpoint, method in hooks._RECORDED:
-        assert endpoint in routes(stack, method)
+        assert endpoint in routes(stack, method), "_RECORDED of demo/hooks.py: no such endpoint"
     to_the_app = {
         name
         for name, step in STEPS.items()
@@ -94,21 +96,28 @@ def test_local_omnifund_fills_every_field_of_every_record(stack: Stack, merchant
         PaymentAccount: [account for customer in customers for account in customer.accounts],
         Transaction: transactions,
     }
-    assert set(found) == RECORDS, "a record that this test does not read"
+    assert set(found) == RECORDS, "read the records of omnifund/api.py here, each into `found`"
     for kind, records in found.items():
         for name in fields(kind):
-            assert any(getattr(record, name) for record in records), (kind.__name__, name)
+            is_filled = any(getattr(record, name) for record in records)
+            assert is_filled, f"{kind.__name__}.{name} is always empty: see local_omnifund/data.py"
 
 
 def test_every_field_of_every_record_is_shown() -> None:
     templates = "".join(path.read_text() for path in (REPOSITORY / "templates").glob("*.html"))
-    names = [name for kind in RECORDS for name in fields(kind)]
+    # A template names a record by the last word of its class: a `PaymentAccount` is an `account`.
+    names = [
+        f"{re.findall('[A-Z][a-z]+', kind.__name__)[-1].lower()}.{name}"
+        for kind in RECORDS
+        for name in fields(kind)
+    ]
     assert len(names) > 15
-    assert [name for name in names if not re.search(rf"\.{name}\b", templates)] == []
+    unseen = [name for name in names if not re.search(rf"\b{name}\b", templates)]
+    assert unseen == [], "show it in the record's template, or remove it from the record"
 
 
 def test_the_recipes_name_files_that_are_there() -> None:
     _, _, recipes = CONTRIBUTING.partition("## Recipes\n")
     named = re.findall(r"`([\w/]+\.(?:py|md|html|toml))`", recipes.partition("\n## ")[0])
     assert len(set(named)) > 8
-    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+    assert [path for path in named if not (REPOSITORY / path).exists()] == [], "CONTRIBUTING.md"

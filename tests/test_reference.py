@@ -9,6 +9,7 @@ import pytest
 import redis
 
 import doctor
+from omnifund import errors
 from omnifund.errors import OmniFundError
 from omnifund.events import Event
 from tests.support.browsing import USERNAME
@@ -50,12 +51,26 @@ def test_the_errors_are_those_of_the_package() -> None:
     for marks, name, status in rows:
         above[marks.count("—") :] = [name]
         documented.append((name, above[-2] if len(above) > 1 else "Exception", int(status)))
-    root = (OmniFundError.__name__, "Exception", OmniFundError.status)
-    assert sorted(documented) == sorted([root, *errors_below(OmniFundError)])
+    defined = [("OmniFundError", "Exception", OmniFundError.status), *errors_below(OmniFundError)]
+    differing = set(documented) ^ set(defined)
+    assert sorted(documented) == sorted(defined), f"docs/reference.md, Errors: {differing}"
+
+
+def test_the_errors_are_drawn_above_them() -> None:
+    drawn: list[tuple[str, str]] = []
+    above = ["OmniFundError"]
+    for branch, name in re.findall(r"^    ([│ ]*[├└]── )(\w+)", str(errors.__doc__), re.MULTILINE):
+        above[len(branch) // 4 :] = [name]
+        drawn.append((name, above[-2]))
+    defined = [(name, parent) for name, parent, _ in errors_below(OmniFundError)]
+    differing = set(drawn) ^ set(defined)
+    assert sorted(drawn) == sorted(defined), f"omnifund/errors.py, docstring: {differing}"
 
 
 def test_the_events_are_those_of_the_package() -> None:
-    assert sorted(first_column("Events")) == sorted(Event)
+    documented = first_column("Events")
+    differing = {str(event) for event in set(documented) ^ set(Event)}
+    assert sorted(documented) == sorted(Event), f"docs/reference.md, Events: {differing}"
 
 
 # --- responses -----------------------------------------------------------------------------------
@@ -101,9 +116,10 @@ def keys_in_use() -> set[str]:
 
 
 def test_every_key_that_the_app_uses_is_documented(keys_in_use: set[str]) -> None:
-    assert keys_in_use <= set(first_column("Redis keys"))
+    undocumented = keys_in_use - set(first_column("Redis keys"))
+    assert undocumented == set(), "add it to docs/reference.md, Redis keys"
 
 
 @pytest.mark.parametrize("key", first_column("Redis keys"))
 def test_a_documented_key_is_used(key: str, keys_in_use: set[str]) -> None:
-    assert key in keys_in_use
+    assert key in keys_in_use, "docs/reference.md names it; this journey did not write it"

@@ -2,8 +2,8 @@
 
 Start ``make demo`` first; ``APP_PORT`` and ``LOCAL_OMNIFUND_PORT`` say where, as they do there.
 ``--readme`` takes those of README and docs/how-it-works.md, and records the inspector's example;
-``--portal`` takes those of docs/portal-tour.md; with a folder as argument, every page at both
-widths and in both color schemes.
+``--portal`` takes those of docs/portal-tour.md; with a folder as argument, the usual pages at
+both widths and in both color schemes.
 """
 
 from __future__ import annotations

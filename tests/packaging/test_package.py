@@ -20,6 +20,13 @@ VERSION = "import importlib.metadata as m, omnifund.client; print(m.version('omn
 PRODUCT = REPOSITORY / "docs" / "testing-your-product.md"
 
 
+def files(*folders: str) -> list[str]:
+    """The repository's files, those included that are not committed yet."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *folders]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split("\0") if (REPOSITORY / name).is_file()]
+
+
 def run(*command: str | Path, folder: Path) -> str:
     """Run a command that must succeed, with nothing of this project on its path."""
     environment = clean_environment()
@@ -43,13 +50,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     tree = folder / "tree"
     tree.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, tree / name)
+    for name in files():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tree / name)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     run(*build, "--wheel-dir", folder, tree, folder=folder)
     (made,) = folder.glob("*.whl")
@@ -99,12 +102,6 @@ def test_the_version_is_the_changelogs() -> None:
 def test_the_wheel_contains_the_packages_whole_and_nothing_else(wheel: Path) -> None:
     """M9: pages of Local OmniFund and the mark of typed packages included."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    listed = subprocess.run(
-        ["git", "ls-files", "omnifund", "local_omnifund", "pytest_omnifund"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert {name for name in names if ".dist-info/" not in name} == set(listed.stdout.split())
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == set(files("omnifund", "local_omnifund", "pytest_omnifund"))
     assert {"omnifund/py.typed", "pytest_omnifund/py.typed"} <= names

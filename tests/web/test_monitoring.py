@@ -316,10 +316,13 @@ def test_every_query_of_the_dashboard_returns_data(redis_url: str) -> None:
 
 
 def test_the_dashboard_is_complete() -> None:
-    """Every panel has a title, and every metric of the app is shown or alerted on."""
+    """Every panel has a title, and every metric is shown or alerted on, and documented."""
     assert all(panel["title"] and panel["targets"] for panel in DASHBOARD["panels"])
     used = " ".join([*QUERIES, ALERTS.read_text()])
     source = (REPOSITORY / "web" / "metrics.py").read_text()
     names = set(re.findall(r'"(omnifund_\w+)"', source))
     assert len(names) > 8
-    assert [name for name in names if name not in used] == []
+    assert [name for name in names if name not in used] == [], "no panel and no alert uses it"
+    documented = (REPOSITORY / "docs" / "deploying.md").read_text()
+    undocumented = [name for name in names if not re.search(rf"`{name}(_total)?`", documented)]
+    assert undocumented == [], "add it to docs/deploying.md, Monitoring"

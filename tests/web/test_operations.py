@@ -283,6 +283,7 @@ def test_metrics_go_on_when_their_files_have_been_removed(
     with fleet(redis_url, workers=2, temporary=str(temporary)) as running:
         server = running.server
         running.merchant()
+        wait_until(lambda: metric(running, "omnifund_workers") == 2, what="both workers' files")
         folder = metrics_folder(temporary)
         if kind == "its files":
             for path in folder.iterdir():
@@ -312,6 +313,7 @@ def test_without_a_place_for_metrics_the_app_serves_and_stops(
     """K47: the folder has become a file, so it cannot be made again."""
     with fleet(redis_url, workers=2, temporary=str(tmp_path)) as running:
         server = running.server
+        wait_until(lambda: metric(running, "omnifund_workers") == 2, what="both workers' files")
         folder = metrics_folder(tmp_path)
         shutil.rmtree(folder)
         folder.write_text("")
