@@ -65,7 +65,7 @@ workers = _SETTINGS.web_concurrency
 # gthread for both; the app's has a page for a request that gunicorn cannot read.
 worker_class = "gthread" if _SERVES_LOCAL_OMNIFUND else "web.server.Worker"
 # Requests mostly wait for OmniFund, so threads are many and processes few: docs/adr/0014.
-threads = 32
+threads = 64
 
 # A worker that hangs so long is killed. Above the longest token request, 25 s with every timeout
 # at its upper bound.

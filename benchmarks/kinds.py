@@ -16,6 +16,7 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "gthread, 16 threads": ("-k", "gthread", "--threads", "16"),
     "gthread, 32 threads": ("-k", "gthread", "--threads", "32"),
     "gthread, 64 threads": ("-k", "gthread", "--threads", "64"),
+    "gthread, 96 threads": ("-k", "gthread", "--threads", "96"),
 }
 MERCHANTS: Final = 100
 _PAGES: Final = 150

@@ -27,7 +27,7 @@ from tests.support.valkey import ValkeyServer
 PEERS: Final = ("app", "granian", "textbook", "floor", "passport", "passport-safe")
 PYTHON_PEERS: Final = PEERS[:4]
 HOST: Final = "app.example.test"
-THREADS: Final = 32
+THREADS: Final = 64
 """Of each worker, as ``gunicorn.conf.py`` has it."""
 _NODE: Final = Path(__file__).parent / "node_passport"
 _SCRIPTS: Final = {"passport": _NODE / "server.js", "passport-safe": _NODE / "safe.js"}

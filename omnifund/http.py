@@ -32,7 +32,7 @@ from omnifund.errors import InvalidResponse, OmniFundTimeout, OmniFundUnavailabl
 
 TOTAL_TIMEOUT: Final = 15.0
 """Seconds that one exchange may take, from connecting to the body's last byte."""
-MAX_IDLE_CONNECTIONS: Final = 32
+MAX_IDLE_CONNECTIONS: Final = 64
 MAX_IDLE_SECONDS: Final = 30
 MAX_HEAD_BYTES: Final = 128 * 1024
 DEFAULT_RETRY_AFTER: Final = 5

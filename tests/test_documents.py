@@ -366,7 +366,7 @@ PROOFS: dict[str, Elsewhere | NotRun | Callable[[], None]] = {
     "make bench ARGS=--flat": options_of_the_bench,
     "make bench ARGS=--crowd": options_of_the_bench,
     "make bench ARGS=--kinds": options_of_the_bench,
-    'make bench ARGS="--python /path/to/python3.13"': options_of_the_bench,
+    'make bench ARGS="--python /usr/bin/python3.15"': options_of_the_bench,
     '.venv/bin/gunicorn "app:create_app()"': Elsewhere(CONVENTIONS, '"app:create_app()"'),
     '.venv/bin/gunicorn "local_omnifund:create_app()"': Elsewhere(
         CONVENTIONS, '"local_omnifund:create_app()"'

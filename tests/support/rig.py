@@ -110,7 +110,7 @@ def fleet(
             "app:create_app()",
             environment,
             workers=workers,
-            threads=32,
+            threads=64,
             port=port,
             arguments=arguments,
             stdout=stdout,

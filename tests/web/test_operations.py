@@ -604,14 +604,14 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
 
 @pytest.mark.usefixtures("both_servers")
 def test_a_probe_waits_for_a_thread_no_longer_than_the_documents_say(redis_url: str) -> None:
-    """K51: OmniFund is silent, and all 32 threads of the only worker are busy."""
+    """K51: OmniFund is silent, and all 64 threads of the only worker are busy."""
     with fleet(redis_url, workers=1, variables={"OMNIFUND_READ_TIMEOUT": "2"}) as running:
         merchant, resume = running.merchant(), threading.Event()
-        running.provider.next_api_answer(*[kit.hold(resume, kit.json_answer({}))] * 80)
+        running.provider.next_api_answer(*[kit.hold(resume, kit.json_answer({}))] * 150)
         with ThreadPoolExecutor(1) as pool:
-            visitors = pool.submit(merchant.in_parallel, "/customers", 40, timeout=60)
+            visitors = pool.submit(merchant.in_parallel, "/customers", 72, timeout=60)
             wait_until(
-                lambda: len(running.provider.received("/api/customers")) >= 31,
+                lambda: len(running.provider.received("/api/customers")) >= 63,
                 what="the requests that OmniFund holds",
             )
             assert requests.get(f"{running.url}/healthz", timeout=10).status_code == 200
