@@ -45,8 +45,13 @@ class _Writer(QueueListener):
     """Writes lines to standard output, in a thread of its own.
 
     By ``os.write``: what Python buffers fails once more when the process exits, and the lock of a
-    ``StreamHandler`` whose reader stands still would hold up the exit.
+    ``StreamHandler`` whose reader stands still would hold up the exit. ``hurry``: whether to write
+    each line immediately.
     """
+
+    def __init__(self, lines: queue.SimpleQueue[Any]) -> None:
+        super().__init__(lines)
+        self.hurry = threading.Event()
 
     def handle(self, record: logging.LogRecord | threading.Event) -> None:
         """Write this line and those that follow in a moment; tell whoever waits for them.
@@ -54,8 +59,7 @@ class _Writer(QueueListener):
         Waking this thread for each line takes more CPU than making the line.
         """
         found = [record]
-        if not isinstance(record, threading.Event):
-            time.sleep(_GATHER_SECONDS)
+        self.hurry.wait(_GATHER_SECONDS)
         with suppress(queue.Empty):
             while True:
                 found.append(self.dequeue(False))
@@ -94,7 +98,8 @@ class LineQueue(QueueHandler):
     def start(self) -> None:
         """Begin to write lines in this process."""
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        _Writer(self.queue).start()
+        self._writer = _Writer(self.queue)
+        self._writer.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Hand a line over, unless so many wait that the reader must be standing still."""
@@ -107,6 +112,7 @@ class LineQueue(QueueHandler):
         ``logging`` calls this when the process exits.
         """
         written = threading.Event()
+        self._writer.hurry.set()
         self.queue.put(written)
         written.wait(_FLUSH_SECONDS)
 

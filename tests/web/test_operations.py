@@ -150,7 +150,7 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
         server, release = running.server, threading.Event()
         merchant = running.merchant()
         # gunicorn serves before its last worker has begun.
-        wait_until(lambda: metric(running, "omnifund_threads") == 64, what="two workers")
+        wait_until(lambda: metric(running, "omnifund_threads") == 128, what="two workers")
         assert metric(running, "omnifund_workers") == 2
         assert metric(running, "omnifund_threads_busy") == 1
         running.provider.next_api_answer(*[kit.hold(release, kit.json_answer({}))] * 4)
@@ -170,7 +170,7 @@ def test_workers_threads_and_busy_threads_are_told_also_after_a_crash_and_a_relo
         wait_until(lambda: metric(running, "omnifund_workers") == 2, what="their gauges")
         assert metric(running, "omnifund_threads_busy") == 1
         server.reload()
-        wait_until(lambda: metric(running, "omnifund_threads") == 64, what="their gauges")
+        wait_until(lambda: metric(running, "omnifund_threads") == 128, what="their gauges")
 
 
 @pytest.mark.usefixtures("both_servers")

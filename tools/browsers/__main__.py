@@ -225,12 +225,19 @@ class Journey:
 
     def forced_colors(self) -> None:
         """Forced colors are on, and the pages that need no sign-in are read."""
+        self._read("forced-colors: active")
+
+    def dark(self) -> None:
+        """The color scheme is dark, and the pages that need no sign-in are read."""
+        self._read("prefers-color-scheme: dark")
+
+    def _read(self, feature: str) -> None:
         self.engine.resize(*DESKTOP)
         for path in ("/", "/inspector/example", "/lab", "/inspector/step-through", "/x"):
             self.sees(path)
             self.shows("OmniFund", self.stack.url + path)
-            assert self.engine.run("return matchMedia('(forced-colors: active)').matches")
-            self.shoot(f"forced-colors{path.rstrip('/').replace('/', '-')}")
+            assert self.engine.run(f"return matchMedia('({feature})').matches")
+            self.shoot(f"{feature.partition(':')[0]}{path.rstrip('/').replace('/', '-')}")
 
 
 def quietly(condition: Callable[[], bool]) -> bool:
@@ -251,8 +258,11 @@ def journey(name: str, start: Start, stack: Stack) -> Journey:
         steps += [it.thief, it.step_through, it.five_tabs, it.naive_client]
         for step in [*steps, it.every_page, it.narrow, it.two_tabs, it.other_name]:
             it.step(step)
+    with start("dark") as engine:
+        it.engine = engine
+        it.step(it.dark)
     if name != "webkit":  # which knows no forced colors
-        with start(forced_colors=True) as engine:
+        with start("forced") as engine:
             it.engine = engine
             it.step(it.forced_colors)
     return it

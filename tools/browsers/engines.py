@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from marionette_driver import By
 from marionette_driver.marionette import Marionette
@@ -29,6 +29,8 @@ PACKAGES: Final = {
     "Xvfb": "xvfb",
 }
 """Programs, and Debian's packages that bring them."""
+
+Colors = Literal["light", "dark", "forced"]
 
 
 class Engine(Protocol):
@@ -162,12 +164,14 @@ class _WebKit:
 
 
 @contextlib.contextmanager
-def chromium(*, forced_colors: bool = False) -> Iterator[Engine]:
+def chromium(colors: Colors = "light") -> Iterator[Engine]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         # A picture of something that moves would be another one each time.
         page = browser.new_context(
-            forced_colors="active" if forced_colors else "none", reduced_motion="reduce"
+            color_scheme="dark" if colors == "dark" else "light",
+            forced_colors="active" if colors == "forced" else "none",
+            reduced_motion="reduce",
         ).new_page()
         page.set_default_timeout(15_000)
         yield _Chromium(page)
@@ -175,9 +179,10 @@ def chromium(*, forced_colors: bool = False) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def firefox(*, forced_colors: bool = False) -> Iterator[Engine]:
+def firefox(colors: Colors = "light") -> Iterator[Engine]:
     prefs: dict[str, Any] = {"marionette.port": free_port(), "ui.prefersReducedMotion": 1}
-    if forced_colors:
+    prefs["layout.css.prefers-color-scheme.content-override"] = 0 if colors == "dark" else 1
+    if colors == "forced":
         prefs["browser.display.document_color_use"] = 2
     with tempfile.TemporaryDirectory() as log:
         driver = Marionette(
@@ -198,7 +203,7 @@ def firefox(*, forced_colors: bool = False) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def webkit() -> Iterator[Engine]:
+def webkit(colors: Colors = "light") -> Iterator[Engine]:
     """WebKitGTK on a virtual screen; it knows no forced colors."""
     display = subprocess.Popen(
         ["Xvfb", DISPLAY, "-screen", "0", "1400x1000x24"],
@@ -211,6 +216,7 @@ def webkit() -> Iterator[Engine]:
     options.binary_location = WEBKIT
     options.add_argument("--automation")
     environment = {**os.environ, "DISPLAY": DISPLAY, "WEBKIT_DISABLE_COMPOSITING_MODE": "1"}
+    environment["GTK_THEME"] = "Adwaita:dark" if colors == "dark" else "Adwaita"
     service = WebKitGTKService(shutil.which("WebKitWebDriver") or "", env=environment)
     try:
         driver = WebKitGTK(options=options, service=service)
