@@ -69,6 +69,17 @@ def test_styles_and_scripts_stay_small(kind: str, kilobytes: int) -> None:
     assert sum(file.stat().st_size for file in files) <= kilobytes * 1000
 
 
+@pytest.mark.parametrize("folders", [("static", "demo/static"), ("local_omnifund/static",)])
+def test_every_custom_property_is_defined(folders: tuple[str, ...]) -> None:
+    """A browser drops a declaration with one that is not, without a word."""
+    styles = "".join(
+        file.read_text() for folder in folders for file in (ROOT / folder).glob("*.css")
+    )
+    used = set(re.findall(r"var\((--[\w-]+)", styles))
+    assert used - set(re.findall(r"(--[\w-]+):", styles)) == set()
+    assert len(used) > 10
+
+
 def test_there_is_an_icon_where_browsers_look_for_one(merchant: Merchant) -> None:
     for origin in (merchant.at.url, merchant.at.omnifund_url):
         response = merchant.get(f"{origin}/favicon.ico")
