@@ -45,6 +45,7 @@ COOKIES: Final = (
     ("omnifund_visitor", "CSRF protection for forms before sign-in, and notices; signed"),
     ("omnifund_trace", "the last recording that ended without a session; masked, encrypted"),
     ("omnifund_lab", "which lab card ran last, and where it leads"),
+    ("omnifund_returned", "that the last sign-in came with a callback, which the lab can replay"),
     ("omnifund_step", "how far you have stepped through a sign-in; encrypted"),
     ("omnifund_seen", "which lab cards you have run, and what happened; encrypted"),
     ("omnifund_lesson", "how many messages the sign-in took, for the next page to say"),

@@ -54,6 +54,7 @@ PAUSE: Final = b"pause-store\n"
 PAUSE_WAIT_SECONDS: Final = 2.0
 
 _COOKIE: Final = "omnifund_lab"
+_RETURNED: Final = "omnifund_returned"
 _MAX_RESPONSE_BYTES: Final = 16 * 1024
 
 
@@ -64,6 +65,7 @@ def init_app(app: Flask) -> None:
     app.context_processor(lambda: _explanation() or {"lab_card": None})
     app.context_processor(lambda: _way_back() or {"lab_back": None})
     request_finished.connect(_follow, app)
+    request_finished.connect(_remember_return, app)
 
 
 @blueprint.before_request
@@ -198,9 +200,10 @@ def replay() -> BaseResponse:
 
 
 def _can_be_replayed(connection: auth.Connection) -> bool:
-    """Whether the latest callback is this sign-in's: for some minutes, unless it had none."""
-    age, names = omnifund().clock() - connection.signed_in_at, " ".join(request.cookies)
-    return age < REPLAY_SECONDS and "omnifund_attempt_" in names and "omnifund_step" not in names
+    """Whether the latest callback of this browser signed its merchant in, some minutes ago."""
+    is_young = omnifund().clock() - connection.signed_in_at < REPLAY_SECONDS
+    # The callback of a step-through came later.
+    return is_young and bool(cookies.read(_RETURNED)) and not cookies.read("omnifund_step")
 
 
 def _run(card: Card, connection: auth.Connection) -> BaseResponse:
@@ -306,6 +309,17 @@ def _follow(_app: Flask, response: BaseResponse, **_extra: object) -> None:
         cookies.delete(response, _COOKIE)
     elif not recording_id and hooks.is_kept():
         cookies.write(response, _COOKIE, f"{card.id}.{g.request_id}", max_age=STRIP_SECONDS)
+
+
+@harmless
+def _remember_return(_app: Flask, response: BaseResponse, **_extra: object) -> None:
+    """Remember whether the latest sign-in of this browser came with a callback."""
+    if response.status_code != 303:
+        return
+    if request.endpoint == "auth.callback":
+        cookies.write(response, _RETURNED, "yes", max_age=REPLAY_SECONDS)
+    elif request.endpoint == "auth.password":
+        cookies.delete(response, _RETURNED)
 
 
 def _has_happened(card: Card) -> bool:

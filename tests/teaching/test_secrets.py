@@ -13,6 +13,7 @@ from demo import hooks
 from demo.masking import HIDDEN, Masker
 from demo.recorder import Recorder
 from tests.faults.provider import json_answer, new_token, raw_answer
+from tests.support.logs import printed
 from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
 from tests.teaching.recordings import recordings, steps
@@ -149,7 +150,7 @@ def test_a_failure_of_the_recorder_breaks_no_page_and_is_logged(
     assert merchant.post_form("/logout").status_code == 303
     running.provider.next_token_answer(json_answer({}, 503))
     assert Merchant(running).sign_in().status_code == 503
-    assert "demo:recording:failed" in capfd.readouterr().out
+    assert "demo:recording:failed" in printed(capfd)
 
 
 def test_a_failure_of_the_recorder_is_an_error_in_the_tests(

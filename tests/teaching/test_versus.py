@@ -18,6 +18,7 @@ from demo.scenarios import SCENARIOS
 from demo.versus import FAULTS
 from demo.wire import Wire
 from tests.support.browsing import Page, csrf_token_of
+from tests.support.logs import printed
 from tests.support.merchant import Merchant
 from tests.support.stack import Stack, app_settings, running_stack
 from tests.teaching.test_optional import run
@@ -242,7 +243,7 @@ def test_no_secret_is_on_the_page_or_in_the_log(
         patch.setattr(wire, "received", received)
         page = compare(merchant, fault)
     secrets |= set(re.findall(r"[A-Za-z0-9_-]{32,}", "\n".join(heard)))
-    shown = _without_csrf(page.text) + "".join(capfd.readouterr())
+    shown = _without_csrf(page.text) + printed(capfd)
     assert not [secret for secret in secrets if secret in shown]
 
 

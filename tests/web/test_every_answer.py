@@ -13,8 +13,8 @@ from flask import Request, request
 from app import create_app
 from omnifund.errors import ReauthorizationRequired
 from tests.support.browsing import form_to
+from tests.support.logs import printed
 from tests.support.merchant import Merchant
-from tests.support.processes import wait_until
 from tests.support.stack import Stack, app_settings, running_stack
 from tests.support.valkey import ValkeyServer
 from web.errors import STILL_SIGNED_IN
@@ -162,16 +162,7 @@ def test_an_unexpected_error_is_a_plain_page_whose_reference_is_in_the_log(
     assert "must not be on a page" not in answer.text
     reference = answer.headers["X-Request-ID"]
     assert reference in answer.text
-    printed = ""
-
-    def is_written() -> bool:
-        # By a thread of its own, so that no request waits for standard output.
-        nonlocal printed
-        printed += capfd.readouterr().out
-        return "page:error:unexpected" in printed
-
-    wait_until(is_written, what="the line")
-    (line,) = [each for each in printed.splitlines() if "page:error:unexpected" in each]
+    (line,) = [each for each in printed(capfd).splitlines() if "page:error:unexpected" in each]
     assert reference in line
     assert "must not be on a page" in line
 
@@ -444,15 +435,9 @@ def test_probes_and_scrapes_are_served_whatever_the_host(
             assert client.get(path, headers={"Host": host}).status_code == 200
         for path in ("/", "/healthz/", "/metrics/x", "/login"):
             assert client.get(path, headers={"Host": host}).status_code == 400
-    printed = ""
-
-    def is_written() -> bool:
-        nonlocal printed
-        printed += capfd.readouterr().out
-        return printed.count("http:host:refused") == 4
-
-    wait_until(is_written, what="four lines")
-    assert host in printed
+    lines = printed(capfd)
+    assert lines.count("http:host:refused") == 4
+    assert host in lines
 
 
 @pytest.mark.parametrize("host", ["a..b", ".localhost", "..", f"{'a' * 64}.example"])
