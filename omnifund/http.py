@@ -68,9 +68,8 @@ class HTTPClient:
     ) -> None:
         """``ca_bundle``: a PEM file of authorities, trusted instead of certifi's."""
         url = urlsplit(base_url)
-        readable = base_url.isascii() and base_url.isprintable() and " " not in base_url
-        whole = url.scheme in ("http", "https") and url.hostname
-        if not readable or not whole or url.query or url.fragment or "@" in url.netloc:
+        readable = base_url.isascii() and base_url.isprintable() and not {*" ?#@\\"} & {*base_url}
+        if not readable or url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("the base URL is http(s), a host, and optionally a port and a path")
         self.base_url = base_url.rstrip("/")
         self.total_timeout = max(total_timeout, connect_timeout + read_timeout)

@@ -242,8 +242,7 @@ def test_a_path_prefix_of_the_base_url_is_kept(prefix: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://a/?b",
-        "http://a/#b",
+        *("http://a/?b", "http://a/#b", "http://a?", "http://a#", "http://a\\b"),
         "http://me:secret@a",
         *("http:///", "ftp://a", "a", "http://a:99999", "http://["),
         "http://a b",
