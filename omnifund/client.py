@@ -103,6 +103,12 @@ class OmniFund:
     def __post_init__(self) -> None:
         if min(map(len, self.secret_keys), default=0) < MIN_SECRET_KEY_LENGTH:
             raise ValueError(f"a secret key has {MIN_SECRET_KEY_LENGTH} characters or more")
+        if not (self.client_id and self.client_secret and urlsplit(self.redirect_uri).netloc):
+            raise ValueError("client_id, client_secret, and an absolute redirect_uri are required")
+        if self.sign_in_seconds is not None and self.sign_in_seconds < 1:
+            raise ValueError("sign_in_seconds is at least 1, or None")
+        if not all(path.startswith("/") for path in self.never_next):
+            raise ValueError("never_next is a collection of paths, which begin with a slash")
         shared: dict[str, Any] = {"clock": self.clock, "on_event": self.on_event}
         self.secure_cookies = urlsplit(self.redirect_uri).scheme == "https"
         self.cipher = Cipher(self.secret_keys)

@@ -135,7 +135,12 @@ class Connections:
         )
 
     def list_ids(self, refreshed_before: int | None = None) -> list[str]:
-        """Return the IDs of connections without an end; see ``TokenStore.list_ids``."""
+        """Return the IDs of connections without an end; see ``TokenStore.list_ids``.
+
+        Raises ``ValueError`` if this client's connections have an end: none of them is listed.
+        """
+        if not self.lasting:
+            raise ValueError("only with sign_in_seconds=None are connections listed and kept alive")
         return self.store.list_ids(refreshed_before)
 
     def delete(self, connection_id: str) -> None:
@@ -219,7 +224,7 @@ class Connections:
         more.
         """
         counts = [0, 0, 0]
-        for connection_id in self.store.list_ids():
+        for connection_id in self.list_ids():
             if (record := self.store.load(connection_id)) is None:
                 continue
             name = _name(connection_id)

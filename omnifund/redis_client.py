@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from redis import Redis, exceptions
+from redis import Redis, RedisCluster, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
@@ -64,7 +64,12 @@ class RedisStore:
         *,
         time_round_trip: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """``client``: made with ``OPTIONS``. ``time_round_trip`` gets each round trip's seconds."""
+        """``client``: made with ``OPTIONS``. ``time_round_trip`` gets each round trip's seconds.
+
+        Raises ``ValueError`` for a client that would decode the records, which are no text.
+        """
+        if isinstance(client, Redis | RedisCluster) and client.get_encoder().decode_responses:
+            raise ValueError("the Redis client needs decode_responses=False: records are bytes")
         self._client = client
         self._on_event = on_event
         self._time_round_trip = time_round_trip

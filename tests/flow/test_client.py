@@ -392,6 +392,29 @@ def test_a_short_secret_key_is_refused_without_being_named(secret_keys: list[str
     assert "too short" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("client_id", ""), ("client_secret", "")),
+        *(("redirect_uri", ""), ("redirect_uri", "/callback")),
+        *(("sign_in_seconds", 0), ("sign_in_seconds", -1)),
+        *(("never_next", "/login"), ("never_next", ["login"])),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_before_a_merchant_meets_it(
+    setting: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=setting):
+        client("redis://localhost:1", "http://localhost:9", **{setting: value})
+
+
+def test_a_redis_client_that_decodes_is_refused() -> None:
+    """It would read no record, and take each callback for a repeated one."""
+    decoding = redis.Redis.from_url("redis://localhost:1", decode_responses=True)
+    with pytest.raises(ValueError, match="decode_responses=False"):
+        RedisTokenStore(decoding)
+
+
 def test_a_timeout_that_no_refresh_lock_outlives_is_refused() -> None:
     """E4: a longer lock counts as planted, so two processes would refresh at once."""
     url = "http://localhost:9"

@@ -505,6 +505,15 @@ class TestKeepingAlive:
         assert {each.error for each in product.omnifund.keep_alive()} == {None}
         assert list(product.omnifund.keep_alive()) == []
 
+    def test_connections_that_end_by_themselves_are_not_kept_alive_silently(
+        self, product: Product
+    ) -> None:
+        """M3: without ``sign_in_seconds=None`` each would be gone after twelve hours."""
+        short = product.process(sign_in_seconds=12 * 3600)
+        for act in (lambda: list(short.keep_alive()), short.reseal, short.tokens.list_ids):
+            with pytest.raises(ValueError, match="sign_in_seconds=None"):
+                act()
+
 
 class TestKeys:
     def test_every_record_moves_to_the_newest_key(self, product: Product) -> None:
