@@ -37,6 +37,23 @@ class Server:
         return f"{self.scheme}://localhost:{self.port}"
 
 
+def _always_closed(app: Callable[..., Any]) -> Callable[..., Iterator[bytes]]:
+    """Return ``app`` with responses that are closed when Werkzeug's server drops them too.
+
+    Of a browser that breaks off a transfer it reads on, which fails, before it closes the response.
+    """
+
+    def respond(environ: Any, start_response: Any) -> Iterator[bytes]:
+        response = app(environ, start_response)
+        try:
+            yield from response
+        finally:
+            if hasattr(response, "close"):
+                response.close()
+
+    return respond
+
+
 @contextlib.contextmanager
 def serve(
     app: Callable[..., Any], *, port: int | None = None, ssl_context: ssl.SSLContext | None = None
@@ -45,7 +62,7 @@ def serve(
     server = make_server(
         "127.0.0.1",
         port or free_port(),
-        app,
+        _always_closed(app),
         threaded=True,
         request_handler=QuietRequestHandler,
         ssl_context=ssl_context,
