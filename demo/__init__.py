@@ -52,4 +52,4 @@ def init_app(app: Flask, settings: Settings) -> None:
     if has_naive_client:
         from demo import versus
 
-        versus.init_app(app, settings)
+        versus.init_app(app)

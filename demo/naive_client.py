@@ -1,8 +1,8 @@
 """A careless client of the same libraries: Flask, Authlib's Flask client, and Flask-Session.
 
 Every line is one that works on the first try, and that one finds in tutorials and answers to
-questions. Only ``demo.versus`` imports and runs it, in ``local``: no address leads a browser here,
-its sessions are in memory, and it never gets the app's cookies, keys, or Redis.
+questions. Only a comparison (``demo.versus``) imports and runs it, in ``local``: no address leads a
+browser here, its sessions are in memory, and it never gets the app's cookies, keys, or Redis.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ naive client runs in this process and has no address: the lab plays the browser 
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from difflib import SequenceMatcher
@@ -16,10 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from flask import Blueprint, Flask, abort, current_app, got_request_exception, render_template
-from requests import PreparedRequest, RequestException, Response
 
-from config import Settings
-from demo import conversation, hooks, lab, naive_client, recorder, scenarios, storage, wire
+from demo import conversation, hooks, lab, recorder, scenarios, storage, wire
 from demo.conversation import Source, function_named
 from demo.recorder import Frame
 from demo.scenarios import OmniFundSide, Play, Verdict
@@ -88,22 +85,8 @@ FAULTS: Final = {
 }
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Add the pages, and the naive client that they run."""
-    naive = naive_client.create_app(
-        base_url=settings.omnifund_base_url,
-        client_id=settings.omnifund_client_id,
-        client_secret=settings.omnifund_client_secret.get_secret_value(),
-        redirect_uri=settings.omnifund_redirect_uri,
-        # Its own: with the app's key, a cookie of one might be worth something to the other.
-        secret_key=secrets.token_urlsafe(48),
-    )
-    # What it does wrong is shown on the page; this app's log is for this app.
-    naive.logger.disabled = True
-    # From outside, so that its code is what such a client has.
-    remote = naive.extensions["authlib.integrations.flask_client"].omnifund
-    remote.client_cls = type("TappedSession", (_Tapped, remote.client_cls), {})
-    app.extensions["naive_client"] = naive
+def init_app(app: Flask) -> None:
+    """Add the pages."""
     app.jinja_env.globals["compared"] = {fault.card: fault.id for fault in FAULTS.values()}
     app.register_blueprint(blueprint)
 
@@ -149,7 +132,7 @@ def _play_both(fault: Fault, server: OmniFundSide) -> tuple[Verdict, Verdict]:
     base_url = settings().omnifund_redirect_uri.removesuffix("callback")
     app: Any = current_app
     plays = [
-        Play(app.extensions["naive_client"], base_url, server),
+        Play(_naive_client(), base_url, server),
         Play(app._get_current_object(), base_url, server),
     ]
     problems: list[str] = []
@@ -164,6 +147,16 @@ def _play_both(fault: Fault, server: OmniFundSide) -> tuple[Verdict, Verdict]:
         server.disarm(state)
     _sign_out(plays[1])
     return naive._replace(problem=problems[-1] if problems else ""), ours
+
+
+def _naive_client() -> Flask:
+    """Return the naive client. It is made when it is first needed, as its libraries load slowly."""
+    if "naive_client" not in current_app.extensions:
+        from demo import tapped
+
+        current_app.extensions["naive_client"] = tapped.create(settings())
+    naive: Flask = current_app.extensions["naive_client"]
+    return naive
 
 
 def _in_words(exception: Exception) -> str:
@@ -181,26 +174,6 @@ def _sign_out(play: Play) -> None:
             with suppress(StoreUnavailable):  # They end by themselves, as all do.
                 sessions.current().delete(sid)
                 storage.delete(fingerprint(sid))
-
-
-class _Tapped:
-    """A mixin for a session of requests: it writes down what passes."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        # Not through a proxy of the environment, which may not reach this machine's ports.
-        self.trust_env = False
-
-    def send(self, request: PreparedRequest, **options: Any) -> Response:
-        wire.sent(str(request.method), str(request.url), request.body)
-        passing: Callable[..., Response] = super().send  # type: ignore[misc]  # the session's
-        try:
-            response = passing(request, **options)
-        except RequestException:
-            wire.gave_up()
-            raise
-        wire.received(response.status_code, response.content)
-        return response
 
 
 # --- the page ------------------------------------------------------------------------------------
