@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.demo-ready
 DEV_READY := $(VENV)/.dev-ready
+BROWSERS_READY := $(VENV)/.browsers-ready
 # More processes than cores, as many tests wait for something; a file's tests share its servers.
 WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 SOURCES := app.py cli.py config.py doctor.py redis_url.py gunicorn.conf.py granian_server.py omnifund web demo local_omnifund pytest_omnifund benchmarks examples tools tests
@@ -60,7 +61,7 @@ lighthouse: $(DEV_READY) ## Run Lighthouse on the running demo
 security-table: $(DEV_READY) ## Write docs/security-tests.md from the tests' docstrings
 	@$(BIN)/python -m tools.security_table
 
-browsers: $(DEV_READY) ## Go through the app in Chromium, Firefox, and WebKitGTK; pictures side by side
+browsers: $(BROWSERS_READY) ## Go through the app in Chromium, Firefox, and WebKitGTK; pictures side by side
 	@$(BIN)/python -m tools.browsers
 
 soak: $(DEV_READY) ## Run mixed traffic with random faults for MINUTES (1), then print a table
@@ -92,3 +93,7 @@ $(DEMO_READY): requirements.txt requirements-demo.txt tools/make_venv.sh
 $(DEV_READY): requirements.txt requirements-demo.txt requirements-granian.txt requirements-traces.txt requirements-dev.txt tools/make_venv.sh
 	@sh tools/make_venv.sh $(VENV) requirements-dev.txt
 	@touch $(DEMO_READY) $@
+
+$(BROWSERS_READY): $(DEV_READY) requirements-browsers.txt
+	@sh tools/make_venv.sh $(VENV) requirements-browsers.txt
+	@touch $@
