@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels, logger
 
@@ -68,6 +68,7 @@ def main() -> None:
         workers=CONF.workers,
         blocking_threads=CONF.threads,
         backpressure=1000,  # connections, idle ones included: gunicorn's worker_connections
+        http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=max(CONF.keepalive, 1) * 1000),
         log_level=LogLevels(app.extensions["settings"].log_level.lower()),
         log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},

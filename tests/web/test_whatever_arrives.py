@@ -96,6 +96,15 @@ def is_the_apps_own(answered: Answered) -> bool:
     )
 
 
+def test_http_2_is_left_to_a_proxy(running: Fleet) -> None:
+    """The limits of requests and connections are those of HTTP/1.1."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # and no settings
+    with socket.create_connection(("127.0.0.1", running.server.port), timeout=10) as client:
+        client.sendall(preface)
+        response = client.recv(100)
+    assert response == b"" or response.startswith(b"HTTP/1.1 4")
+
+
 def test_it_is_in_the_log_with_its_id(running: Fleet) -> None:
     """K1: the request of which nothing was seen."""
     answered = send(running, b"GET /?unusual", b"Cookie: theme=caf\xe9")
