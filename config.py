@@ -428,10 +428,18 @@ def _nearest(field: str) -> str:
     return (bare if bare in fields else difflib.get_close_matches(field, fields, 1, 0)[0]).upper()
 
 
+# What Pydantic says of these is about parsing strings.
+_PLAIN: Final = {
+    "bool_parsing": "must be on or off",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
+}
+
+
 def _problems(error: ValidationError) -> dict[str, str]:
     problems: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
-        name, text = str(detail["loc"][0]).upper(), detail["msg"]
+        name, text = str(detail["loc"][0]).upper(), _PLAIN.get(detail["type"], detail["msg"])
         problems.setdefault(
             name, text.removeprefix("Value error, ").replace("Input should", "must", 1)
         )

@@ -80,7 +80,7 @@ LOCAL_NO_REDIS = (
             [
                 NO_REDIS,
                 NO_KEY,
-                "DRAIN_SECONDS: must be a valid number, unable to parse string as a number",
+                "DRAIN_SECONDS: must be a number",
                 "WORKER_TIMEOUT: must be greater than or equal to 1",
                 "KEEP_ALIVE: must be greater than or equal to 0",
             ],
@@ -91,7 +91,7 @@ LOCAL_NO_REDIS = (
             GRANIAN,
             {**GOOD, "WEB_CONCURRENCY": "auto"},
             BAD,
-            ["WEB_CONCURRENCY: must be a valid integer, unable to parse string as an integer"],
+            ["WEB_CONCURRENCY: must be a whole number"],
         ),
         (
             "app:create_app()",
@@ -177,7 +177,7 @@ def test_a_configuration_file_that_is_not_understood_stops_the_start(
     assert stopped.returncode == 1
     assert stopped.stderr.splitlines() == [
         "The configuration has 3 problems:",
-        "  KEEP_ALIVE: must be a valid integer, unable to parse string as an integer",
+        "  KEEP_ALIVE: must be a whole number",
         "  .env, line 2: is not NAME=value",
         "  OMNIFUND_ENVIROMENT: is not a setting; did you mean OMNIFUND_ENVIRONMENT?",
     ]

@@ -342,6 +342,22 @@ def test_switches_are_on_or_off(monkeypatch: pytest.MonkeyPatch, written: str, m
     assert [getattr(settings, name.lower()) for name in names] == [meant] * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PKCE", "maybe", "must be on or off"),
+        ("TRUSTED_PROXIES", "1.5", "must be a whole number"),
+        ("OMNIFUND_READ_TIMEOUT", "ten", "must be a number"),
+        ("OMNIFUND_READ_TIMEOUT", "60", "must be less than or equal to 15"),
+        ("LOG_FORMAT", "xml", "must be 'json' or 'console'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    assert problems(monkeypatch, {**LOCAL, name: value}) == {name: words}
+
+
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(monkeypatch, {**LOCAL, "OMNIFUND_READ_TIMEOUT": ""}).omnifund_read_timeout == 10
 
