@@ -240,9 +240,10 @@ class PendingRequests:
         return names[: max(0, len(names) + room_for - PENDING_PER_BROWSER)]
 
     def find(
-        self, state: str, cookies: Mapping[str, str], *, now: float, owner: str = ""
+        self, parameters: Parameters, cookies: Mapping[str, str], *, now: float, owner: str
     ) -> AuthorizationRequest:
-        """Return this browser's request for ``state``. Raises ``InvalidState``."""
+        """Return this browser's request for the callback's state. Raises ``InvalidState``."""
+        state = require_state(parameters)
         names = (name for name in cookies if name.startswith(self.cookie_prefix))
         mine = (cookies[name] for name in names if name.endswith(f"_{_tag(state)}"))
         request = require_own_request(next(mine, None), state, self.cipher)

@@ -55,8 +55,9 @@ class Redirect:
 class SignIn:
     """A completed sign-in.
 
-    ``connection_id`` opens the tokens: keep it in the session, and nowhere else. ``next``: the path
-    to redirect to. ``is_new`` is false when the same callback came again, by Reload or Back.
+    ``connection_id`` opens the tokens: give the browser a session with a new ID, keep it in there,
+    and nowhere else. ``next``: the path to redirect to. ``is_new`` is false when the same callback
+    came again, by Reload or Back.
     """
 
     connection_id: str = field(repr=False)
@@ -174,15 +175,13 @@ class OmniFund:
 
         ``query_string``: as the browser sent it. ``current``: the connection ID in the browser's
         session, if it has one; a new sign-in replaces it, a repeated callback keeps it. ``also``:
-        what to store in the same round trip. Give the browser a new session ID before the
-        connection ID is put into its session. ``owner``: as for ``create_authorization_request``;
+        what to store in the same round trip. ``owner``: as for ``create_authorization_request``;
         the new connection replaces that owner's, and the browser's session needs no change. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
         with self._reporting("authorization_code", current):
             parameters = authorization.parse_query(query_string)
-            state = authorization.require_state(parameters)
-            request = self._pending.find(state, cookies, now=self.clock(), owner=owner)
+            request = self._pending.find(parameters, cookies, now=self.clock(), owner=owner)
             code = self._read(parameters, request)
             if (done := self._pending.claim(request, code)) is not None:
                 return self._repeated(done, current)

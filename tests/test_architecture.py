@@ -141,3 +141,16 @@ def test_the_pages_have_no_inline_code_and_nothing_from_another_host() -> None:
         assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), template
     for sheet in (path for folder in PARTS_WITH_PAGES for path in folder.glob("static/*.css")):
         assert not re.search(r"@import|url\(\"?(?:https?:)?//", sheet.read_text()), sheet
+
+
+def test_no_function_of_what_people_copy_needs_scrolling() -> None:
+    """A function of ``omnifund/`` or ``web/`` fits on a screen: 40 lines."""
+    lengths = {
+        f"{path.name}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for path in APP
+        if path.is_relative_to(REPOSITORY / "omnifund") or path.is_relative_to(REPOSITORY / "web")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    }
+    assert len(lengths) > 200
+    assert {name: lines for name, lines in lengths.items() if lines > 40} == {}

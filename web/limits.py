@@ -28,6 +28,9 @@ if left < 0 or left > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[
 return count
 """
 
+Counted = list[tuple[RateLimitItem, str]]
+"""Windows of time, each with the name of what is counted in it."""
+
 Limit = tuple[str, Callable[[], str]]
 """A rate in the words of ``limits``, such as ``20/minute``, and what tells the clients apart."""
 
@@ -36,10 +39,10 @@ def init_app(app: Flask, store: RedisStore) -> None:
     """Return 429 for what exceeds a limit."""
     in_process = MemoryStorage()
 
-    def count_here(counted: list[tuple[RateLimitItem, str]]) -> list[int]:
+    def count_here(counted: Counted) -> list[int]:
         return [in_process.incr(key, item.get_expiry()) for item, key in counted]
 
-    def count_in_redis(counted: list[tuple[RateLimitItem, str]]) -> list[int]:
+    def count_in_redis(counted: Counted) -> list[int]:
         if auth.store_failed():
             return count_here(counted)  # This request has waited for Redis once.
         commands = (("EVAL", _COUNT, 1, _name(key), item.get_expiry()) for item, key in counted)
@@ -51,7 +54,7 @@ def init_app(app: Flask, store: RedisStore) -> None:
     def limit(
         endpoint: str,
         *limits: Limit,
-        count: Callable[[list[tuple[RateLimitItem, str]]], list[int]],
+        count: Callable[[Counted], list[int]],
         methods: tuple[str, ...] = ("GET", "HEAD", "POST"),
     ) -> None:
         items = [(item, client) for rates, client in limits for item in parse_many(rates)]
@@ -61,10 +64,7 @@ def init_app(app: Flask, store: RedisStore) -> None:
         def limited(**arguments: Any) -> Any:
             if request.method in methods:
                 counted = [(item, item.key_for(endpoint, client())) for item, client in items]
-                pairs = zip(items, count(counted), strict=True)
-                exceeded = [item.get_expiry() for (item, _), done in pairs if done > item.amount]
-                if exceeded:
-                    abort(429, retry_after=max(exceeded))
+                _refuse_what_exceeds(counted, count(counted))
             return view(**arguments)
 
         app.view_functions[endpoint] = limited
@@ -74,6 +74,13 @@ def init_app(app: Flask, store: RedisStore) -> None:
     guesses: list[Limit] = [("20/minute", _network), ("10/minute", _network_and_account)]
     limit("auth.password", *guesses, count=count_in_redis, methods=("POST",))
     limit("pages.refresh", ("1/second;20/minute", _session), count=count_in_redis)
+
+
+def _refuse_what_exceeds(counted: Counted, counts: list[int]) -> None:
+    pairs = zip(counted, counts, strict=True)
+    exceeded = [item.get_expiry() for (item, _), count in pairs if count > item.amount]
+    if exceeded:
+        abort(429, retry_after=max(exceeded))
 
 
 def _network() -> str:

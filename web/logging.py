@@ -11,7 +11,6 @@ import os
 import queue
 import re
 import secrets
-import select
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ log: Any = structlog.get_logger("omnifund")
 QUEUED_LINES: Final = 10_000
 _FLUSH_SECONDS: Final = 1.0
 _GATHER_SECONDS: Final = 0.02
+_WHOLE_BYTES: Final = os.pathconf("/", "PC_PIPE_BUF")  # that a pipe takes as a whole
 
 _SECRETS: Final = re.compile(
     r"((?:code|state|access_token|refresh_token|client_secret|password|code_verifier"
@@ -66,7 +66,7 @@ class _Writer(QueueListener):
         text = b""
         for each in found:
             line = b"" if isinstance(each, threading.Event) else _encoded(each)
-            if not line or len(text) + len(line) > select.PIPE_BUF:
+            if not line or len(text) + len(line) > _WHOLE_BYTES:
                 _write(text)  # A longer write may be torn apart by another process's.
                 text = b""
             if isinstance(each, threading.Event):

@@ -55,7 +55,12 @@ def test_the_bits_of_states_are_random() -> None:
 
 def test_a_request_comes_back_from_its_own_cookie() -> None:
     request = new_request()
-    assert pending().find(request.state, dict([pending().cookie(request)]), now=NOW) == request
+    assert (
+        pending().find(
+            [("state", request.state)], dict([pending().cookie(request)]), now=NOW, owner=""
+        )
+        == request
+    )
 
 
 def test_the_cookie_shows_nothing_of_the_request() -> None:
@@ -80,7 +85,7 @@ def test_a_request_is_valid_for_ten_minutes(age: float) -> None:
     """B1"""
     request = new_request()
     cookies = dict([pending().cookie(request)])
-    assert pending().find(request.state, cookies, now=NOW + age) == request
+    assert pending().find([("state", request.state)], cookies, now=NOW + age, owner="") == request
 
 
 @pytest.mark.parametrize("age", [PENDING_SECONDS + 1, 86400, -61])
@@ -88,7 +93,9 @@ def test_a_request_is_not_valid_for_longer(age: float) -> None:
     """B1"""
     request = new_request()
     with pytest.raises(InvalidState):
-        pending().find(request.state, dict([pending().cookie(request)]), now=NOW + age)
+        pending().find(
+            [("state", request.state)], dict([pending().cookie(request)]), now=NOW + age, owner=""
+        )
 
 
 def test_another_state_decrypts_nothing_even_under_the_right_name() -> None:
@@ -97,7 +104,7 @@ def test_another_state_decrypts_nothing_even_under_the_right_name() -> None:
     (name, _), (_, others_value) = pending().cookie(mine), pending().cookie(other)
     for cookies in ({}, dict([pending().cookie(other)]), {name: others_value}):
         with pytest.raises(InvalidState):
-            pending().find(mine.state, cookies, now=NOW)
+            pending().find([("state", mine.state)], cookies, now=NOW, owner="")
 
 
 @pytest.mark.parametrize("value", ["", "x", "%%%", "é", "A" * 100, "A" * 5000])
@@ -106,7 +113,7 @@ def test_a_forged_cookie_is_no_request(value: str) -> None:
     request = new_request()
     name, _ = pending().cookie(request)
     with pytest.raises(InvalidState):
-        pending().find(request.state, {name: value}, now=NOW)
+        pending().find([("state", request.state)], {name: value}, now=NOW, owner="")
 
 
 def test_an_altered_cookie_is_no_request() -> None:
@@ -116,7 +123,12 @@ def test_an_altered_cookie_is_no_request() -> None:
     sealed = bytearray(base64.urlsafe_b64decode(value))
     sealed[-1] ^= 1
     with pytest.raises(InvalidState):
-        pending().find(request.state, {name: base64.urlsafe_b64encode(sealed).decode()}, now=NOW)
+        pending().find(
+            [("state", request.state)],
+            {name: base64.urlsafe_b64encode(sealed).decode()},
+            now=NOW,
+            owner="",
+        )
 
 
 def test_another_servers_key_decrypts_nothing() -> None:
@@ -124,7 +136,7 @@ def test_another_servers_key_decrypts_nothing() -> None:
     request = new_request()
     cookies = dict([pending().cookie(request)])
     with pytest.raises(InvalidState):
-        pending("another" * 6).find(request.state, cookies, now=NOW)
+        pending("another" * 6).find([("state", request.state)], cookies, now=NOW, owner="")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +148,7 @@ def test_another_owner_cannot_complete_a_request(started_by: str, completed_by: 
     request = new_request(owner=started_by)
     cookies = dict([pending().cookie(request)])
     with pytest.raises(OwnerMismatch):
-        pending().find(request.state, cookies, now=NOW, owner=completed_by)
+        pending().find([("state", request.state)], cookies, now=NOW, owner=completed_by)
 
 
 @pytest.mark.parametrize("owner", ["", "1", "f47ac10b-58cc-4372", "Zoë ' \" \\ \x00"])
@@ -144,7 +156,7 @@ def test_the_owner_who_started_a_request_completes_it(owner: str) -> None:
     """M1"""
     request = new_request(owner=owner)
     cookies = dict([pending().cookie(request)])
-    assert pending().find(request.state, cookies, now=NOW, owner=owner).owner == owner
+    assert pending().find([("state", request.state)], cookies, now=NOW, owner=owner).owner == owner
 
 
 def test_the_oldest_requests_are_dropped_first() -> None:
