@@ -165,7 +165,7 @@ class Settings(BaseModel):
         if not value:
             default = f"http://localhost:{info.data.get('local_omnifund_port', 9000)}"
             return BASE_URLS.get(str(info.data.get("omnifund_environment")), default)
-        url = _web_address(value)
+        url = web_address(value)
         if url.scheme != "https" and not _is_local(info):
             raise ValueError("must be an https URL unless OMNIFUND_ENVIRONMENT is local")
         return url._replace(netloc=url.netloc.lower(), path=url.path.rstrip("/")).geturl()
@@ -195,7 +195,7 @@ class Settings(BaseModel):
         if not value:
             port = info.data.get("app_port", DEFAULT_APP_PORT)
             return _local_default(info, f"http://localhost:{port}/callback")
-        url = _web_address(value)
+        url = web_address(value)
         if not url.path.endswith("/callback"):
             raise ValueError("must have a path that ends in /callback")
         if url.scheme != "https" and url.hostname not in LOOPBACK_HOSTS and not _is_local(info):
@@ -272,7 +272,7 @@ class Settings(BaseModel):
                 import_module("opentelemetry.exporter.otlp.proto.http")
             except ModuleNotFoundError:
                 raise ValueError("requires the packages of requirements-traces.txt") from None
-        return value and _web_address(value).geturl()
+        return value and web_address(value).geturl()
 
     @property
     def is_local(self) -> bool:
@@ -319,7 +319,8 @@ def _local_default(info: ValidationInfo, default: str) -> str:
     raise ValueError("is required unless OMNIFUND_ENVIRONMENT is local")
 
 
-def _web_address(value: str) -> SplitResult:
+def web_address(value: str) -> SplitResult:
+    """Return ``value`` parsed. Raises ``ValueError`` unless it is a plain http or https URL."""
     try:
         url = urlsplit(value)
         port = url.port

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, abort, request
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.http import parse_date, parse_if_range_header, parse_range_header
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from config import Settings
+from config import Settings, web_address
 from web import health
 from web.logging import log
 
 if TYPE_CHECKING:
-    from wsgiref.types import InputStream, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 MAX_FORM_BYTES: Final = 64 * 1024
 
@@ -26,11 +26,6 @@ REFUSED_STATUS: Final = "omnifund.refused_status"
 """Where the server says with which status to refuse a request that it could not read."""
 
 _REFUSED_HOST: Final = "omnifund.refused_host"
-# A host name's labels or an IPv6 address, and a port (RFC 9110 §7.2, RFC 3986 §3.2.2).
-_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST: Final = re.compile(
-    rf"(?:({_LABEL}(?:\.{_LABEL})*)\.?|\[([0-9a-f:.]+)\])(?::([0-9]{{1,5}}))?"
-)
 
 
 def _one_byte_range(value: str) -> object:
@@ -58,29 +53,54 @@ def init_app(app: Flask, settings: Settings) -> None:
     # Otherwise Werkzeug redirects //path to /path, on the host that the Host header names.
     app.url_map.merge_slashes = False
     app.before_request(_refuse)
-    app.wsgi_app = _readable(app.wsgi_app, settings)  # type: ignore[assignment,method-assign]  # as Flask documents it
-    if settings.mount_path:
-        app.wsgi_app = _mounted_below(app.wsgi_app, settings.mount_path)  # type: ignore[assignment,method-assign]  # as Flask documents it
+    readable = _readable(app.wsgi_app, settings)
     if settings.trusted_proxies:
-        app.wsgi_app = _behind_proxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[assignment,method-assign]  # as above
+        readable = _behind_proxies(readable, settings.trusted_proxies)
+    app.wsgi_app = readable  # type: ignore[assignment,method-assign]  # as Flask documents it
 
 
-# --- hosts, headers and bodies -------------------------------------------------------------------
+def client_ip() -> IPv4Address | IPv6Address | None:
+    """Return the client's IP address; a Unix socket has none, nor do some proxies send one."""
+    try:
+        return ip_address(request.remote_addr or "")
+    except ValueError:
+        return None
+
+
+def is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether ``host`` is a host with an optional port, and one of ``allowed`` if there are any."""
+    try:
+        url = web_address(f"http://{host}")
+    except ValueError:
+        return False
+    name = (url.hostname or "").rstrip(".")
+    entries = [entry.lower().strip("[]") for entry in allowed]
+    return not url.path and (
+        not entries
+        or any(name == e.lstrip(".") or (e[0] == "." and name.endswith(e)) for e in entries)
+    )
 
 
 def _readable(app: WSGIApplication, settings: Settings) -> WSGIApplication:
     own_host = urlsplit(settings.omnifund_redirect_uri).netloc
+    mount_path = settings.mount_path
 
     def readable(environ: WSGIEnvironment, start_response: Any) -> Any:
-        environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        environ["REMOTE_ADDR"] = _without_port(environ.get("REMOTE_ADDR", ""))
         for name, parse in _OPTIONAL.items():
             if name in environ and not _can_be_read(environ[name], parse):
                 del environ[name]
+        if mount_path:
+            # Whether a proxy in front strips that path or not.
+            path = environ["PATH_INFO"]
+            if f"{path}/".startswith(f"{mount_path}/"):
+                environ["PATH_INFO"] = path[len(mount_path) :] or "/"
+            environ["SCRIPT_NAME"] = mount_path
         host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
         if not is_allowed(host, settings.allowed_hosts):
             # The page that says so has links, which need a host that can be read.
             environ["HTTP_HOST"] = own_host
-            if environ.get("PATH_INFO") not in health.PATHS:
+            if environ["PATH_INFO"] not in health.PATHS:
                 environ[_REFUSED_HOST] = host
         return app(environ, start_response)
 
@@ -94,74 +114,17 @@ def _can_be_read(value: str, parse: Callable[[str], object]) -> bool:
         return False
 
 
-class _Body:
-    """A request's body. What the server cannot read of it is the client's mistake."""
-
-    def __init__(self, stream: InputStream) -> None:
-        self._stream = stream
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to ``size`` bytes. Raises ``BadRequest``."""
-        try:
-            return self._stream.read(size)
-        except Exception as error:
-            raise BadRequest from error
-
-
-def is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether ``host`` is a host with an optional port, and one of ``allowed`` if there are any."""
-    found = _HOST.fullmatch(host.lower())
-    if found is None or int(found[3] or 0) > 65_535 or (found[2] and not _is_ipv6(found[2])):
-        return False
-    name = found[1] or found[2]
-    entries = [entry.lower().strip("[]") for entry in allowed]
-    return not entries or any(
-        name == entry.lstrip(".") or (entry[0] == "." and name.endswith(entry)) for entry in entries
-    )
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        return bool(ipaddress.IPv6Address(text))
-    except ValueError:
-        return False
-
-
-def _refuse() -> None:
-    if (status := request.environ.get(REFUSED_STATUS)) is not None:
-        abort(status)
-    if (host := request.environ.get(_REFUSED_HOST)) is not None:
-        log.warning("http:host:refused", host=host[:100])
-        abort(400)
-
-
-# --- the path below which the app is mounted -----------------------------------------------------
-
-
-def _mounted_below(app: WSGIApplication, path: str) -> WSGIApplication:
-    """Return ``app`` below ``path``, whether a proxy in front strips that path or not."""
-
-    def mounted(environ: WSGIEnvironment, start_response: Any) -> Any:
-        wanted = environ.get("PATH_INFO", "")
-        if f"{wanted}/".startswith(f"{path}/"):
-            environ["PATH_INFO"] = wanted[len(path) :] or "/"
-        environ["SCRIPT_NAME"] = path
-        return app(environ, start_response)
-
-    return mounted
-
-
-# --- proxies -----------------------------------------------------------------------------------
+def _without_port(address: str) -> str:
+    """Return the IP address in ``192.0.2.1:4711``, ``[2001:db8::7]:4711`` or without brackets."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    # An IPv6 address has at most seven colons.
+    return address.rpartition(":")[0] if address.count(":") in (1, 8) else address
 
 
 def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:
     """Return ``app`` as seen through ``count`` trusted proxies."""
-
-    def address_alone(environ: WSGIEnvironment, start_response: Any) -> Any:
-        environ["REMOTE_ADDR"] = _without_port(environ.get("REMOTE_ADDR", ""))
-        return app(environ, start_response)
-
-    fixed = ProxyFix(address_alone, x_for=count, x_proto=count, x_host=count, x_port=count)
+    fixed = ProxyFix(app, x_for=count, x_proto=count, x_host=count, x_port=count)
 
     def without_quotes(environ: WSGIEnvironment, start_response: Any) -> Any:
         # X-Forwarded-* have no quoted strings, but Werkzeug reads lists as if they had: a visitor's
@@ -173,9 +136,15 @@ def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:
     return without_quotes
 
 
-def _without_port(address: str) -> str:
-    """Return the IP address in ``192.0.2.1:4711``, ``[2001:db8::7]:4711`` or without brackets."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    # An IPv6 address has at most seven colons.
-    return address.rpartition(":")[0] if address.count(":") in (1, 8) else address
+def _refuse() -> None:
+    if (status := request.environ.get(REFUSED_STATUS)) is not None:
+        abort(status)
+    if (host := request.environ.get(_REFUSED_HOST)) is not None:
+        log.warning("http:host:refused", host=host[:100])
+        abort(400)
+    try:
+        request.form  # noqa: B018 - read now: what the server cannot read is the client's mistake
+    except HTTPException:
+        raise
+    except Exception as error:
+        raise BadRequest from error

@@ -6,9 +6,9 @@ in this process, by the library ``limits``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from functools import wraps
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Final
 
 from flask import Flask, abort, request
@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage
 from omnifund.encryption import fingerprint
 from omnifund.errors import StoreUnavailable
 from omnifund.redis_client import RedisStore
-from web import auth, sessions
+from web import auth, incoming, sessions
 
 # A window that nothing else has given an end of its own ends in time.
 _COUNT: Final = """
@@ -85,13 +85,10 @@ def _refuse_what_exceeds(counted: Counted, counts: list[int]) -> None:
 
 def _network() -> str:
     """Return an IPv4 address, or the /64 of an IPv6 one: no line has less (RFC 6177 §2)."""
-    try:
-        ip = ipaddress.ip_address(request.remote_addr or "")
-    except ValueError:
-        return request.remote_addr or "unknown"
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), 64), strict=False))
+    ip = incoming.client_ip()
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or IPv6Network((int(ip), 64), strict=False))
+    return str(ip or request.remote_addr or "unknown")
 
 
 def _network_and_account() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import platform
 import time
@@ -29,6 +28,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from config import Settings
 from omnifund import errors
 from omnifund.events import Event
+from web import incoming
 from web.logging import log
 
 if TYPE_CHECKING:
@@ -261,11 +261,5 @@ def _may_read(settings: Settings) -> bool:
         name.startswith(("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA"))
         for name in request.environ
     )
-    return not is_forwarded and _is_loopback(request.remote_addr or "")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    ip = incoming.client_ip()
+    return ip is not None and ip.is_loopback and not is_forwarded
