@@ -16,7 +16,6 @@ import threading
 import time
 from contextlib import suppress
 from functools import cache
-from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Final
 
 import structlog
@@ -41,43 +40,58 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PROBES: Final = frozenset({"health.healthz", "health.readyz"})
 
 
-class _Writer(QueueListener):
-    """Writes lines to standard output, in a thread of its own.
+class LineWriter(logging.Handler):
+    """Formats a record in the thread that logs it, and writes lines in a thread of its own.
 
-    By ``os.write``: what Python buffers fails once more when the process exits, and the lock of a
-    ``StreamHandler`` whose reader stands still would hold up the exit. ``hurry``: whether to write
-    each line immediately.
+    By ``os.write``: what Python buffers fails once more when the process exits.
     """
 
-    def __init__(self, lines: queue.SimpleQueue[Any]) -> None:
-        super().__init__(lines)
-        self.hurry = threading.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.start()
+        # Threads do not survive a fork, and the parent writes what the parent has queued.
+        os.register_at_fork(after_in_child=self.start)
 
-    def handle(self, record: logging.LogRecord | threading.Event) -> None:
-        """Write this line and those that follow in a moment; tell whoever waits for them.
+    def start(self) -> None:
+        """Begin to write lines in this process."""
+        self._lines: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        threading.Thread(target=self._write_lines, daemon=True).start()
 
-        Waking this thread for each line takes more CPU than making the line.
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line, unless so many wait that the reader must be standing still."""
+        if self._lines.qsize() < QUEUED_LINES:
+            encoding = sys.__stdout__.encoding if sys.__stdout__ else "utf-8"
+            with suppress(Exception):
+                self._lines.put(f"{self.format(record)}\n".encode(encoding, "backslashreplace"))
+
+    def flush(self) -> None:
+        """Wait for the lines to be written, but not for a reader that stands still.
+
+        ``logging`` calls this when the process exits.
         """
-        found = [record]
-        self.hurry.wait(_GATHER_SECONDS)
-        with suppress(queue.Empty):
-            while True:
-                found.append(self.dequeue(False))
-        text = b""
-        for each in found:
-            line = b"" if isinstance(each, threading.Event) else _encoded(each)
-            if not line or len(text) + len(line) > _WHOLE_BYTES:
-                _write(text)  # A longer write may be torn apart by another process's.
-                text = b""
-            if isinstance(each, threading.Event):
-                each.set()
-            text += line
-        _write(text)
+        written = threading.Event()
+        self._hurry.set()
+        self._lines.put(written)
+        written.wait(_FLUSH_SECONDS)
 
-
-def _encoded(record: logging.LogRecord) -> bytes:
-    encoding = sys.__stdout__.encoding if sys.__stdout__ else "utf-8"
-    return f"{record.getMessage()}\n".encode(encoding, "backslashreplace")
+    def _write_lines(self) -> None:
+        while True:
+            found = [self._lines.get()]
+            # Waking this thread for each line takes more CPU than making the line.
+            self._hurry.wait(_GATHER_SECONDS)
+            while not self._lines.empty():
+                found.append(self._lines.get())
+            text = b""
+            for each in found:
+                line = b"" if isinstance(each, threading.Event) else each
+                if not line or len(text) + len(line) > _WHOLE_BYTES:
+                    _write(text)  # A longer write may be torn apart by another process's.
+                    text = b""
+                if isinstance(each, threading.Event):
+                    each.set()
+                text += line
+            _write(text)
 
 
 def _write(text: bytes) -> None:
@@ -86,38 +100,7 @@ def _write(text: bytes) -> None:
             text = text[os.write(1, text) :]
 
 
-class LineQueue(QueueHandler):
-    """Formats a record in the thread that logs it, and leaves the writing to another thread."""
-
-    def __init__(self) -> None:
-        self.start()
-        super().__init__(self.queue)
-        # Threads do not survive a fork, and the parent writes what the parent has queued.
-        os.register_at_fork(after_in_child=self.start)
-
-    def start(self) -> None:
-        """Begin to write lines in this process."""
-        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._writer = _Writer(self.queue)
-        self._writer.start()
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Hand a line over, unless so many wait that the reader must be standing still."""
-        if self.queue.qsize() < QUEUED_LINES:
-            self.queue.put(record)
-
-    def flush(self) -> None:
-        """Wait for the lines to be written, but not for a reader that stands still.
-
-        ``logging`` calls this when the process exits.
-        """
-        written = threading.Event()
-        self._writer.hurry.set()
-        self.queue.put(written)
-        written.wait(_FLUSH_SECONDS)
-
-
-_line_queue = cache(LineQueue)
+_line_writer = cache(LineWriter)
 
 
 def configure(settings: Settings) -> None:
@@ -141,15 +124,15 @@ def configure(settings: Settings) -> None:
         if settings.log_format == "json"
         else [_escape, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     )
-    lines = _line_queue()
-    lines.setFormatter(
+    writer = _line_writer()
+    writer.setFormatter(
         formatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[formatter.remove_processors_meta, *renderer],
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [lines]
+    root.handlers[:] = [writer]
     root.setLevel(settings.log_level)
     # Otherwise a line that cannot be formatted is reported on standard error, with what it holds.
     logging.raiseExceptions = False
@@ -219,11 +202,6 @@ def _escape(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]
     """Escape what would move a terminal's cursor or reorder its text; a traceback keeps lines."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
-            kept = "\n" if name == "exception" else ""
-            event[name] = "".join(
-                each
-                if each.isprintable() or each in kept
-                else each.encode("unicode_escape").decode()
-                for each in value
-            )
+            lines = value.split("\n") if name == "exception" else [value]
+            event[name] = "\n".join(repr(line)[1:-1] for line in lines)
     return event
