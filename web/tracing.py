@@ -7,13 +7,12 @@ callback's holds a code.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
-from opentelemetry import context, trace
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,34 +23,38 @@ from config import Settings
 from omnifund.events import Event, OnEvent
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 
 class Tracing:
-    """Makes spans and hands them to a thread that sends them; a collector may be away."""
+    """Makes spans. A thread of OpenTelemetry's sends them, in each worker; a collector may be away.
+
+    A service name in the usual variables wins over this app's own.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
+        name = Resource({SERVICE_NAME: "omnifund-app"})
+        provider = TracerProvider(resource=name.merge(OTELResourceDetector().detect()))
+        endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._tracer = provider.get_tracer("omnifund-app")
         self._trusts_parents = settings.trusted_proxies > 0
-        self._made: trace.Tracer | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def _tracer(self) -> trace.Tracer:
-        # Made by the first request, because its thread would not survive gunicorn's fork.
-        with self._lock:
-            if self._made is None:
-                named = OTELResourceDetector().detect()
-                default = Resource({SERVICE_NAME: "omnifund-app"})
-                provider = TracerProvider(resource=Resource.get_empty().merge(default).merge(named))
-                exporter = OTLPSpanExporter(endpoint=self._endpoint)
-                provider.add_span_processor(BatchSpanProcessor(exporter))
-                self._made = provider.get_tracer("omnifund-app")
-            return self._made
 
     def init_app(self, app: Flask) -> None:
         """Trace every request to ``app``. As the outermost layer, it sees all of them."""
-        app.wsgi_app = self._traced(app.wsgi_app)  # type: ignore[assignment,method-assign]  # as Flask documents it
+        serve = app.wsgi_app
+
+        def traced(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            # A visitor's own header would decide what is sampled.
+            sent = environ.get("HTTP_TRACEPARENT", "") if self._trusts_parents else ""
+            parent = TraceContextTextMapPropagator().extract({"traceparent": sent})
+            # An exception's text may hold a secret.
+            with self._tracer.start_as_current_span(
+                "request", parent, trace.SpanKind.SERVER, record_exception=False
+            ):
+                return serve(environ, start_response)
+
+        app.wsgi_app = traced  # type: ignore[method-assign]  # as Flask documents it
         app.after_request(_describe)
 
     def observing(self, on_event: OnEvent) -> OnEvent:
@@ -83,21 +86,6 @@ class Tracing:
             if outcome:
                 span.set_attribute("outcome", outcome)
             span.end()
-
-    def _traced(self, serve: WSGIApplication) -> WSGIApplication:
-        def traced(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            # A visitor's own header would decide what is sampled.
-            sent = environ.get("HTTP_TRACEPARENT", "") if self._trusts_parents else ""
-            parent = TraceContextTextMapPropagator().extract({"traceparent": sent})
-            span = self._tracer.start_span("request", parent, trace.SpanKind.SERVER)
-            token = context.attach(trace.set_span_in_context(span))
-            try:
-                return serve(environ, start_response)
-            finally:
-                context.detach(token)
-                span.end()
-
-        return traced
 
 
 def _describe(response: Response) -> Response:
