@@ -25,7 +25,7 @@ from omnifund.events import Event
 from omnifund.redis_client import Command
 from web import sessions
 from web.current import omnifund, settings
-from web.security import check_csrf, checks_csrf_itself
+from web.security import csrf
 from web.sessions import MerchantSession
 
 blueprint = Blueprint("auth", __name__)
@@ -84,7 +84,7 @@ def callback() -> BaseResponse:
 
 
 @blueprint.route("/login/password", methods=["GET", "POST"])
-@checks_csrf_itself
+@csrf.exempt
 def password() -> BaseResponse | str | tuple[str, int]:
     """Sign in with the merchant's own credentials (manual, password)."""
     if not settings().password_grant:
@@ -92,7 +92,7 @@ def password() -> BaseResponse | str | tuple[str, int]:
     next_path = omnifund().safe_next(request.values.get("next"))
     if request.method == "GET":
         return _password_form(next_path)
-    check_csrf()
+    csrf.protect()
     username, secret = request.form.get("username", ""), request.form.get("password", "")
     if not username.strip() or not secret:
         return _password_form(next_path, username, "Enter your username and your password."), 400
@@ -110,12 +110,12 @@ def password() -> BaseResponse | str | tuple[str, int]:
 
 
 @blueprint.post("/logout")
-@checks_csrf_itself
+@csrf.exempt
 def logout() -> BaseResponse:
     """End the session, here and in the browser."""
     # A visitor who is not signed in has no CSRF token and nothing to lose.
     if connection() is not None:
-        check_csrf()
+        csrf.protect()
         sign_out()
         _session().is_ended = True
         _session()[_SIGNED_OUT] = True

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, request
-from flask_wtf.csrf import CSRFError, ValidationError, generate_csrf, validate_csrf
+from flask import Flask, Response, request
+from flask_wtf.csrf import CSRFProtect
 
 from config import LOOPBACK_HOSTS, Settings
-from web import current
 
-View = TypeVar("View", bound=Callable[..., Any])
+csrf: Final = CSRFProtect()
+"""Checks every form. A view that is ``exempt`` checks once it knows that a form has an effect."""
 
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FORM_ACTION: Final = "omnifund.form_action"
 _ONE_YEAR: Final = 365 * 24 * 3600
 
@@ -36,40 +34,16 @@ _CONTENT_SECURITY_POLICY: Final = (
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Protect ``app``."""
-    # Bound to the session instead of to a time: a page may stay open as long as its session.
-    app.config["WTF_CSRF_TIME_LIMIT"] = None
-    app.jinja_env.globals["csrf_token"] = generate_csrf
-    app.before_request(_check_form)
+    app.config.update(
+        # Bound to the session instead of to a time: a page may stay open as long as its session.
+        WTF_CSRF_TIME_LIMIT=None,
+        # Oldest first. While SECRET_KEY changes, some servers of a fleet sign with the old key.
+        WTF_CSRF_SECRET_KEY=list(reversed(settings.secret_keys)),
+        # Responses have Referrer-Policy: no-referrer.
+        WTF_CSRF_SSL_STRICT=False,
+    )
+    csrf.init_app(app)
     app.after_request(_security_headers(settings))
-
-
-# --- CSRF ----------------------------------------------------------------------------------------
-
-
-def checks_csrf_itself(view: View) -> View:
-    """Mark a view that calls ``check_csrf`` once it knows that there is something to protect."""
-    view.checks_csrf_itself = True  # type: ignore[attr-defined]  # a mark, read below
-    return view
-
-
-def check_csrf() -> None:
-    """Refuse the request with 400 unless it carries the session's CSRF token."""
-    token = request.form.get("csrf_token") or request.headers.get("X-CSRFToken")
-    # While SECRET_KEY changes, some servers of a fleet sign with the old key and some with the new.
-    for key in current.settings().secret_keys:
-        with suppress(ValidationError):
-            validate_csrf(token, secret_key=key)
-            return
-    raise CSRFError
-
-
-def _check_form() -> None:
-    view = current_app.view_functions.get(request.endpoint or "")
-    if view and request.method not in _SAFE_METHODS and not hasattr(view, "checks_csrf_itself"):
-        check_csrf()
-
-
-# --- headers -------------------------------------------------------------------------------------
 
 
 def allow_form_action(base_url: str) -> None:
