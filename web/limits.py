@@ -6,13 +6,12 @@ in this process, by the library ``limits``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any, Final
+from typing import Final
 
 from flask import Flask, abort, request
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 
 from omnifund.encryption import fingerprint
@@ -28,59 +27,43 @@ if left < 0 or left > tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[
 return count
 """
 
-Counted = list[tuple[RateLimitItem, str]]
-"""Windows of time, each with the name of what is counted in it."""
-
-Limit = tuple[str, Callable[[], str]]
-"""A rate in the words of ``limits``, such as ``20/minute``, and what tells the clients apart."""
-
 
 def init_app(app: Flask, store: RedisStore) -> None:
-    """Return 429 for what exceeds a limit."""
+    """Return 429 for what exceeds a limit: a rate, and a function that tells clients apart."""
+    limits = {
+        ("GET", "auth.login"): [(parse("100/minute"), _network)],
+        ("GET", "auth.callback"): [(parse("100/minute"), _network)],
+        ("POST", "auth.password"): [
+            (parse("20/minute"), _network),
+            (parse("10/minute"), _network_and_account),
+        ],
+        ("POST", "pages.refresh"): [(parse("1/second"), _session), (parse("20/minute"), _session)],
+    }
     in_process = MemoryStorage()
 
-    def count_here(counted: Counted) -> list[int]:
-        return [in_process.incr(key, item.get_expiry()) for item, key in counted]
+    def count(counted: list[tuple[str, RateLimitItem]]) -> list[int]:
+        # Guesses are POST. A request that has waited for Redis once does not wait again.
+        if request.method == "POST" and not auth.store_failed():
+            with suppress(StoreUnavailable):
+                return store.execute(
+                    *(("EVAL", _COUNT, 1, key, rate.get_expiry()) for key, rate in counted)
+                )
+        return [in_process.incr(key, rate.get_expiry()) for key, rate in counted]
 
-    def count_in_redis(counted: Counted) -> list[int]:
-        if auth.store_failed():
-            return count_here(counted)  # This request has waited for Redis once.
-        commands = (("EVAL", _COUNT, 1, _name(key), item.get_expiry()) for item, key in counted)
-        try:
-            return store.execute(*commands)
-        except StoreUnavailable:
-            return count_here(counted)
-
-    def limit(
-        endpoint: str,
-        *limits: Limit,
-        count: Callable[[Counted], list[int]],
-        methods: tuple[str, ...] = ("GET", "HEAD", "POST"),
-    ) -> None:
-        items = [(item, client) for rates, client in limits for item in parse_many(rates)]
-        view = app.view_functions[endpoint]
-
-        @wraps(view)
-        def limited(**arguments: Any) -> Any:
-            if request.method in methods:
-                counted = [(item, item.key_for(endpoint, client())) for item, client in items]
-                _refuse_what_exceeds(counted, count(counted))
-            return view(**arguments)
-
-        app.view_functions[endpoint] = limited
-
-    limit("auth.login", ("100/minute", _network), count=count_here)
-    limit("auth.callback", ("100/minute", _network), count=count_here)
-    guesses: list[Limit] = [("20/minute", _network), ("10/minute", _network_and_account)]
-    limit("auth.password", *guesses, count=count_in_redis, methods=("POST",))
-    limit("pages.refresh", ("1/second;20/minute", _session), count=count_in_redis)
-
-
-def _refuse_what_exceeds(counted: Counted, counts: list[int]) -> None:
-    pairs = zip(counted, counts, strict=True)
-    exceeded = [item.get_expiry() for (item, _), count in pairs if count > item.amount]
-    if exceeded:
-        abort(429, retry_after=max(exceeded))
+    @app.before_request
+    def check() -> None:
+        endpoint = request.endpoint or ""
+        method = request.method.replace("HEAD", "GET")  # as Flask does
+        if (limited := limits.get((method, endpoint))) is None:
+            return
+        counted = [
+            (f"omnifund:limit:{fingerprint(rate.key_for(endpoint, client()))}", rate)
+            for rate, client in limited
+        ]
+        counts = zip(counted, count(counted), strict=True)
+        exceeded = [rate.get_expiry() for (_, rate), number in counts if number > rate.amount]
+        if exceeded:
+            abort(429, retry_after=max(exceeded))
 
 
 def _network() -> str:
@@ -99,7 +82,3 @@ def _network_and_account() -> str:
 def _session() -> str:
     sid = sessions.current().presented_id()
     return fingerprint(sid) if sid and auth.is_signed_in() else _network()
-
-
-def _name(key: str) -> str:
-    return f"omnifund:limit:{fingerprint(key)}"
