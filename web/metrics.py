@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,7 +74,7 @@ class Worker:
     def begin(cls, number: int, threads: int) -> None:
         """Count as worker ``number``, which has so many threads; called in a new worker."""
         cls.number = number
-        cls._make_folder()
+        cls.look_after()
         with suppress(Exception):
             WORKERS.set(1)
             THREADS.set(threads)
@@ -97,24 +97,16 @@ class Worker:
     def look_after(cls) -> None:
         """Begin new files where a cleaner of temporary files has removed those in use."""
         if cls.folder and not Path(cls.folder, f"counter_{cls.name()}.db").exists():
-            cls._make_folder()
-            cls.generation += 1
-
-    @classmethod
-    def _make_folder(cls) -> None:
-        if cls.folder:
             with suppress(OSError):
                 Path(cls.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+            cls.generation += 1
 
 
 if Worker.folder:
     values.ValueClass = values.MultiProcessValue(Worker.name)  # type: ignore[no-untyped-call]  # the library leaves it untyped
 
 
-def _gauge(name: str, what: str) -> Gauge:
-    return Gauge(name, what, registry=None, multiprocess_mode="livesum")
-
-
+_gauge = partial(Gauge, registry=None, multiprocess_mode="livesum")
 WORKERS: Final = _gauge("omnifund_workers", "gunicorn's worker processes")
 THREADS: Final = _gauge("omnifund_threads", "Their threads: requests that can be served at a time")
 THREADS_BUSY: Final = _gauge("omnifund_threads_busy", "Requests being served now, scrapes included")
@@ -138,30 +130,29 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._events = Counter(
-            "omnifund_events",
-            "What has happened, by event and outcome",
-            ["event", "outcome"],
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._events = counter(
+            "omnifund_events", "What has happened, by event and outcome", ["event", "outcome"]
         )
-        self._responses = Counter(
-            "omnifund_http_responses",
-            "Responses by endpoint and status",
-            ["endpoint", "status"],
-            registry=registry,
+        self._responses = counter(
+            "omnifund_http_responses", "Responses by endpoint and status", ["endpoint", "status"]
         )
-        self._request_seconds = self._times("omnifund_http_request_seconds", "this app", "endpoint")
-        self._token_seconds = self._times(
-            "omnifund_token_request_seconds", "OmniFund's token endpoint", "grant"
+        self._request_seconds = histogram(
+            "omnifund_http_request_seconds", "How long this app took, by endpoint", ["endpoint"]
         )
-        self._api_seconds = self._times(
-            "omnifund_api_request_seconds", "OmniFund's API", "resource"
+        self._token_seconds = histogram(
+            "omnifund_token_request_seconds", "How long token requests took, by grant", ["grant"]
         )
-        self._redis_seconds = Histogram(
+        self._api_seconds = histogram(
+            "omnifund_api_request_seconds",
+            "How long OmniFund's API took, by resource",
+            ["resource"],
+        )
+        self._redis_seconds = histogram(
             "omnifund_redis_seconds",
             "How long a round trip to Redis took",
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1),
-            registry=registry,
         )
         for gauge in (WORKERS, THREADS, THREADS_BUSY):
             registry.register(gauge)
@@ -176,9 +167,6 @@ class Metrics:
         for event in Event:
             for outcome in _OUTCOMES.get(event, {""}):
                 self._events.labels(event.value, outcome)
-
-    def _times(self, name: str, who: str, label: str) -> Histogram:
-        return Histogram(name, f"How long {who} took, by {label}", [label], registry=self.registry)
 
     def on_event(self, event: Event, **facts: Any) -> None:
         """Count and log an event: the app's ``OnEvent``."""
