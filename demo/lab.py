@@ -327,7 +327,7 @@ def _has_happened(card: Card) -> bool:
     if card.way is Way.TABS:
         return False  # Five requests, which its page adds up.
     if card.way is Way.STORE:
-        return auth.store_failed()
+        return auth.store_failure() is not None
     # Without the inspector nothing is recorded: being told about the card has to do.
     return hooks.is_kept() if settings().flow_inspector else bool(g.get("lab_told"))
 

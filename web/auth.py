@@ -141,12 +141,12 @@ def connection() -> Connection | None:
 
 def is_signed_in() -> bool:
     """Whether the visitor has a connection; false when Redis has failed."""
-    return not store_failed() and connection() is not None
+    return store_failure() is None and connection() is not None
 
 
-def store_failed() -> bool:
-    """Whether this request has found that Redis is unavailable."""
-    return _session().failure is not None
+def store_failure() -> StoreUnavailable | None:
+    """Return why this request could not read the session from Redis, if it could not."""
+    return _session().failure
 
 
 def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:

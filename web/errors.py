@@ -47,7 +47,6 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(errors.ReauthorizationRequired, _sign_in_again)
     app.register_error_handler(errors.OmniFundError, _omnifund_error)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(CSRFError, _form_error)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -75,21 +74,15 @@ def _sign_in_again(error: errors.ReauthorizationRequired) -> BaseResponse:
 
 def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     problem = problem_for(error)
-    is_sign_in = request.blueprint == "auth" and request.endpoint != "auth.logout"
     note = log.error if problem["side"] == "app" else log.warning
     note("page:error:shown", status=error.status, kind=type(error).__name__, message=str(error))
     # The words about a store that is unavailable say so already.
-    if auth.is_signed_in() and (is_sign_in or isinstance(error, errors.Unavailable)):
+    if auth.is_signed_in() and (_is_sign_in() or isinstance(error, errors.Unavailable)):
         problem["sentence"] += f" {STILL_SIGNED_IN}"
     code = getattr(error, "code", None)
-    response = render(
-        error,
-        error.status,
-        problem,
-        actions=_ways_on(error, is_sign_in),
-        detail=f"OmniFund's error code: {code}" if code else None,
-        cause=f"{type(error).__name__}: {error}",
-    )
+    detail = f"OmniFund's error code: {code}" if code else None
+    cause = f"{type(error).__name__}: {error}"
+    response = _render(error, error.status, problem, detail=detail, cause=cause)
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = str(max(1, error.retry_after))
     return response
@@ -98,39 +91,30 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
 def _http_error(error: HTTPException) -> BaseResponse:
     if error.response is not None or (error.code or 500) < 400:
         return error.get_response()
+    # Raised while a response was being made, for instance by Redis while a session was saved.
     cause = getattr(error, "original_exception", None)
+    if isinstance(error, CSRFError):
+        # Without its session a form cannot be checked, which does not mean that it has expired.
+        cause = auth.store_failure()
     if isinstance(cause, errors.OmniFundError):
-        # Raised while a response was being made, for instance by Redis while a session was saved.
         return _omnifund_error(cause)
-    response = render(error, error.code or 500, problem_for(error), actions=(_onward(),))
+    response = _render(error, error.code or 500, problem_for(error))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
 
 
-def _form_error(error: CSRFError) -> BaseResponse:
-    """Without its session a form cannot be checked, which does not mean that it has expired."""
-    try:
-        auth.connection()
-    except errors.StoreUnavailable as failure:
-        return _omnifund_error(failure)
-    return _http_error(error)
-
-
 def _unexpected(error: Exception) -> BaseResponse:
-    g.handled_error = error
     log.error("page:error:unexpected", exc_info=error)
-    problem = problem_for(error)
-    return render(error, 500, problem, actions=(_onward(),), cause=type(error).__name__)
+    return _render(error, 500, problem_for(error), cause=type(error).__name__)
 
 
-def render(
+def _render(
     error: Exception,
     status: int,
     problem: dict[str, str],
     *,
-    actions: tuple[Action, ...],
     detail: str | None = None,
     cause: str | None = None,
 ) -> BaseResponse:
@@ -140,56 +124,44 @@ def render(
     """
     g.handled_error = error
     reference = str(g.get("request_id", ""))
-    accepted = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    response: BaseResponse
-    if accepted == "application/json":
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         words = {"error": problem["headline"], "detail": problem["sentence"]}
-        response = jsonify(**words, reference=reference)
-    else:
-        page = render_template(
-            "error.html",
-            **problem,
-            actions=actions,
-            status=status,
-            detail=detail,
-            reference=reference,
-            cause=cause if settings().flow_inspector else None,
-        )
-        response = make_response(page)
-    response.status_code = status
-    return response
+        return make_response(jsonify(**words, reference=reference), status)
+    page = render_template(
+        "error.html",
+        **problem,
+        actions=_ways_on(error),
+        status=status,
+        detail=detail,
+        reference=reference,
+        cause=cause if settings().flow_inspector else None,
+    )
+    return make_response(page, status)
 
 
-def _ways_on(error: errors.OmniFundError, is_sign_in: bool) -> tuple[Action, ...]:
-    dashboard = _dashboard()
-    if is_sign_in:
+def _is_sign_in() -> bool:
+    return request.blueprint == "auth" and request.endpoint != "auth.logout"
+
+
+def _ways_on(error: Exception) -> list[Action]:
+    """Return the ways on from the page about ``error``, the best one first."""
+    home = Action("Go to the home page", url_for("pages.landing"))
+    dashboard = Action("Go to the dashboard", url_for("pages.dashboard"))
+    # Not the page that has just failed.
+    onward = [dashboard] if auth.is_signed_in() and request.endpoint != "pages.dashboard" else []
+    if not isinstance(error, errors.OmniFundError):
+        return onward or [home]
+    if _is_sign_in():
         # Not the callback again: its state has been used. And where only the operator can help,
         # another try would end here once more.
         helpless = isinstance(error, errors.ClientMisconfigured)
-        first = _home() if helpless else Action("Sign in again", url_for("auth.login"))
-        if not auth.is_signed_in():
-            return (first,)
+        first = home if helpless else Action("Sign in again", url_for("auth.login"))
         # A merchant who is signed in lost nothing because OmniFund or this app failed.
         is_theirs = not helpless and not isinstance(error, errors.Unavailable)
-        return (first, dashboard) if is_theirs else (dashboard, first)
+        return [first, *onward] if is_theirs else [*onward, first]
     if request.method == "GET":
         again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
-        # The second way must not be the page that has just failed.
-        is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
-        return (again, dashboard) if is_out else (again,)
+        return [again, *onward]
     if request.endpoint == "auth.logout":
-        return (Action("Sign out again", url_for("auth.logout"), is_form=True), dashboard)
-    return (dashboard,)
-
-
-def _onward() -> Action:
-    is_out = auth.is_signed_in() and request.endpoint != "pages.dashboard"
-    return _dashboard() if is_out else _home()
-
-
-def _dashboard() -> Action:
-    return Action("Go to the dashboard", url_for("pages.dashboard"))
-
-
-def _home() -> Action:
-    return Action("Go to the home page", url_for("pages.landing"))
+        return [Action("Sign out again", url_for("auth.logout"), is_form=True), dashboard]
+    return [dashboard]

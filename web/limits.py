@@ -43,7 +43,7 @@ def init_app(app: Flask, store: RedisStore) -> None:
 
     def count(counted: list[tuple[str, RateLimitItem]]) -> list[int]:
         # Guesses are POST. A request that has waited for Redis once does not wait again.
-        if request.method == "POST" and not auth.store_failed():
+        if request.method == "POST" and auth.store_failure() is None:
             with suppress(StoreUnavailable):
                 return store.execute(
                     *(("EVAL", _COUNT, 1, key, rate.get_expiry()) for key, rate in counted)
