@@ -25,7 +25,9 @@ def create_app() -> Flask:
     """Make the app."""
     app = Flask(__name__, template_folder=str(_REPOSITORY / "templates"))
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    templating.add_filters(app)
+    app.jinja_env.filters.update(
+        money=templating.money, moment=templating.moment, duration=templating.duration
+    )
     store = Redis.from_url(os.environ["REDIS_URL"])
 
     @app.get("/healthz")

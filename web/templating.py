@@ -24,9 +24,6 @@ CLOCK_TOLERANCE_SECONDS: Final = 60
 NOTHING: Final = "–"
 """What stands where OmniFund sent no value."""
 
-_FONT: Final = ".woff2"
-_FOREVER: Final = "public, max-age=31536000, immutable"
-
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Set up Jinja, the context of every page, the navigation and the static files.
@@ -36,7 +33,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    add_filters(app)
+    app.jinja_env.filters.update(money=money, moment=moment, duration=duration)
     navigation: list[tuple[str, str, tuple[str, ...]]] = [
         ("pages.dashboard", "Dashboard", ()),
         ("pages.customers", "Customers", ()),
@@ -45,9 +42,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions["navigation"] = navigation
     app.jinja_env.globals.update(
         # `local` with another base URL is no emulator, and pages must not say so.
-        environment=settings.omnifund_environment
-        if settings.has_local_omnifund or not settings.is_local
-        else "other",
+        environment="other"
+        if settings.is_local and not settings.has_local_omnifund
+        else settings.omnifund_environment,
         omnifund_host=urlsplit(settings.omnifund_base_url).netloc,
         password_grant=settings.password_grant,
         navigation=navigation,
@@ -58,18 +55,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.context_processor
     def page_context() -> dict[str, Any]:
         # Only what is known already: an error page must not wait for a Redis that has just failed.
-        return {"signed_in": auth.is_signed_in(), "clock_ahead": _clock_ahead()}
+        ahead = omnifund().http.clock_ahead or 0.0
+        is_wrong = abs(ahead) > CLOCK_TOLERANCE_SECONDS
+        return {"signed_in": auth.is_signed_in(), "clock_ahead": ahead if is_wrong else None}
 
     _serve_static_files(app)
-
-
-def _clock_ahead() -> float | None:
-    """Return by how many seconds this machine's clock is wrong, if pages should say so."""
-    ahead = omnifund().http.clock_ahead
-    return ahead if ahead is not None and abs(ahead) > CLOCK_TOLERANCE_SECONDS else None
-
-
-# --- static files --------------------------------------------------------------------------------
 
 
 def _serve_static_files(app: Flask) -> None:
@@ -78,23 +68,21 @@ def _serve_static_files(app: Flask) -> None:
     Flask's documentation describes ``url_defaults`` for this. Blueprints' files are included.
     """
 
-    def digest(endpoint: str, filename: str) -> str | None:
-        owner = app.blueprints.get(endpoint.rpartition(".")[0], app)
-        return _digests(str(owner.static_folder)).get(filename)
+    def digest(endpoint: str, values: dict[str, Any]) -> str | None:
+        owner, _, name = endpoint.rpartition(".")
+        folder = str(app.blueprints.get(owner, app).static_folder)
+        return _digests(folder).get(values["filename"]) if name == "static" else None
 
     @app.url_defaults
     def add_digest(endpoint: str, values: dict[str, Any]) -> None:
-        if _is_static(endpoint) and (found := digest(endpoint, values["filename"])):
+        if found := digest(endpoint, values):
             values["v"] = found
 
     @app.after_request
     def set_lifetime(response: Response) -> Response:
-        endpoint = request.endpoint or ""
-        if _is_static(endpoint) and response.status_code in (200, 206, 304):
-            name = (request.view_args or {})["filename"]
-            given = request.args.get("v")
-            is_final = name.endswith(_FONT) or (given and given == digest(endpoint, name))
-            response.headers["Cache-Control"] = _FOREVER if is_final else "no-cache"
+        found = digest(request.endpoint or "", request.view_args or {})
+        if found == request.args.get("v", "") and response.status_code in (200, 206, 304):
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         return response
 
     @app.get("/favicon.ico")
@@ -103,26 +91,16 @@ def _serve_static_files(app: Flask) -> None:
         return app.send_static_file("favicon.ico")
 
 
-def _is_static(endpoint: str) -> bool:
-    return endpoint.rpartition(".")[2] == "static"
-
-
 @cache
 def _digests(folder: str) -> dict[str, str]:
-    """Return the hash of each file's content. A font has its version in its name, for CSS."""
+    """Return the hash of each file's content; "" for a font, whose version is in its name."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        path.relative_to(folder).as_posix(): ""
+        if path.suffix == ".woff2"
+        else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for path in Path(folder).rglob("*")
-        if path.is_file() and path.suffix != _FONT
+        if path.is_file()
     }
-
-
-# --- filters -------------------------------------------------------------------------------------
-
-
-def add_filters(app: Flask) -> None:
-    """Add the filters that the templates use."""
-    app.jinja_env.filters.update(money=money, moment=moment, duration=duration)
 
 
 def money(amount: Decimal | None) -> str:
