@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from flask import Blueprint, flash, jsonify, redirect, render_template, request,
 from werkzeug.wrappers import Response as BaseResponse
 
 from omnifund import errors
-from omnifund.api import Kind, Page, Transaction
+from omnifund.api import Customer, Kind, Page, Transaction
 from omnifund.token import Token
 from web import auth
 from web.auth import Connection, signed_in_only
@@ -20,9 +20,11 @@ from web.security import csrf
 blueprint = Blueprint("pages", __name__)
 
 CUSTOMER_FILTERS: Final = ("id", "customerRef", "firstName", "lastName", "company", "email")
-TRANSACTION_FILTERS: Final = ("id", "customer", "amount", "referenceId")
+TRANSACTION_FILTERS: Final = ("id", "customer", "amount", "referenceId", "from", "to")
 MAX_FILTER_LENGTH: Final = 200
 MAX_PAGE: Final = 1_000_000
+
+Filters = list[tuple[str, str]]
 
 
 @blueprint.get("/")
@@ -48,15 +50,11 @@ def dashboard(connection: Connection) -> str:
 @signed_in_only
 def customers(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's customers."""
-    filters = _filters(CUSTOMER_FILTERS)
-    return _listing(
-        "customers.html",
-        lambda page: omnifund().api.customers(
-            connection.id, _given(filters), page=page, stored=connection.stored
-        ),
-        filters=filters,
-        page_url=_address("pages.customers", _given(filters)),
-    )
+
+    def fetch(filters: Filters, page: int) -> Page[Customer]:
+        return omnifund().api.customers(connection.id, filters, page=page, stored=connection.stored)
+
+    return _listing("customers.html", CUSTOMER_FILTERS, fetch)
 
 
 @blueprint.get("/transactions")
@@ -64,22 +62,13 @@ def customers(connection: Connection) -> tuple[str, int]:
 def transactions(connection: Connection) -> tuple[str, int]:
     """A page of the merchant's processed or scheduled transactions."""
     kind: Kind = "pending" if request.args.get("kind") == "pending" else "history"
-    filters = _filters((*TRANSACTION_FILTERS, "from", "to"))
-    given = [(name, value) for name, value in _given(filters) if name in TRANSACTION_FILTERS]
 
-    def fetch(page: int) -> Page[Transaction]:
-        dates = _date_filters(filters["from"], filters["to"])
+    def fetch(filters: Filters, page: int) -> Page[Transaction]:
         return omnifund().api.transactions(
-            connection.id, kind, [*given, *dates], page=page, stored=connection.stored
+            connection.id, kind, _with_dates(filters), page=page, stored=connection.stored
         )
 
-    return _listing(
-        "transactions.html",
-        fetch,
-        filters=filters,
-        kind=kind,
-        page_url=_address("pages.transactions", [("kind", kind), *_given(filters)]),
-    )
+    return _listing("transactions.html", TRANSACTION_FILTERS, fetch, kind=kind)
 
 
 @blueprint.post("/token/refresh")
@@ -149,52 +138,46 @@ def masked(secret: str) -> str:
 # --- lists -----------------------------------------------------------------------------------
 
 
-def _listing(template: str, fetch: Callable[[int], Page[Any]], **values: Any) -> tuple[str, int]:
-    """Return a page of a list; with a search that OmniFund does not understand, the form again."""
+def _listing(
+    template: str, names: Sequence[str], fetch: Callable[[Filters, int], Page[Any]], **kept: str
+) -> tuple[str, int]:
+    """Return a page of a list; with a search that OmniFund does not understand, the form again.
+
+    ``names``: the filters of this list. ``kept``: other parameters that its links keep.
+    """
+    filters = {name: request.args.get(name, "").strip()[:MAX_FILTER_LENGTH] for name in names}
+    given = {name: value for name, value in filters.items() if value}
+    endpoint = str(request.endpoint)
+
+    def page_url(**changes: Any) -> str:
+        return url_for(endpoint, **{**kept, **given, **changes})  # None: without this filter
+
+    number = min(max(request.args.get("page", 1, type=int), 1), MAX_PAGE)
     try:
-        result, status = fetch(_page_number()), 200
+        result, status = fetch(list(given.items()), number), 200
     except errors.InvalidFilter:
         result, status = Page((), None, 1, None, None, None), 400
-    page = render_template(template, result=result, is_invalid=status == 400, **values)
-    return page, status
+    values = {"result": result, "filters": filters, "page_url": page_url, **kept}
+    return render_template(template, is_invalid=status == 400, **values), status
 
 
-def _filters(names: tuple[str, ...]) -> dict[str, str]:
-    return {name: request.args.get(name, "").strip()[:MAX_FILTER_LENGTH] for name in names}
-
-
-def _given(filters: dict[str, str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in filters.items() if value]
-
-
-def _page_number() -> int:
-    page = request.args.get("page", 1, type=int)
-    return min(max(page, 1), MAX_PAGE)
-
-
-def _address(endpoint: str, kept: list[tuple[str, str]]) -> Callable[..., str]:
-    """Return what makes the list's address with another page or, as ``None``, without a filter."""
-    return lambda **changes: url_for(endpoint, **{**dict(kept), **changes})
-
-
-def _date_filters(first: str, last: str) -> list[tuple[str, str]]:
-    """Whole days in UTC as OmniFund's ``tranDate`` filter, in Unix seconds.
+def _with_dates(filters: Filters) -> Filters:
+    """Return ``filters`` with whole days in UTC as OmniFund's ``tranDate``, in Unix seconds.
 
     Raises ``InvalidFilter`` for what is no day: a list must not claim a filter that it lacks.
     """
-    filters = []
-    if first:
-        filters.append(("tranDate[gte]", _midnight(first)))
-    if last:
-        filters.append(("tranDate[lt]", _midnight(last, timedelta(days=1))))
-    return filters
-
-
-def _midnight(day: str, later: timedelta = timedelta(0)) -> str:
-    try:
-        moment = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise errors.InvalidFilter("a date is not YYYY-MM-DD") from None
-    if not 1970 <= moment.year < 9999:
-        raise errors.InvalidFilter("a date is not between 1970 and 9998")
-    return str(int((moment + later).timestamp()))
+    dates = {"from": ("tranDate[gte]", timedelta(0)), "to": ("tranDate[lt]", timedelta(days=1))}
+    found = []
+    for name, value in filters:
+        if name not in dates:
+            found.append((name, value))
+            continue
+        parameter, later = dates[name]
+        try:
+            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            raise errors.InvalidFilter("a date is not YYYY-MM-DD") from None
+        if not 1970 <= day.year < 9999:
+            raise errors.InvalidFilter("a date is not between 1970 and 9998")
+        found.append((parameter, str(int((day + later).timestamp()))))
+    return found
