@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from flask import Flask, current_app
+from flask import current_app
 
 from config import Settings
 from omnifund.client import OmniFund
@@ -56,12 +56,6 @@ def from_settings(
         clock=clock,
         on_event=on_event,
     )
-
-
-def init_app(app: Flask, settings: Settings, omnifund: OmniFund) -> None:
-    """Make ``settings()`` and ``omnifund()`` return these objects."""
-    app.extensions["settings"] = settings
-    app.extensions["omnifund"] = omnifund
 
 
 def settings() -> Settings:

@@ -22,6 +22,7 @@ import structlog
 from flask import Flask, Request, Response, g, has_app_context, request
 
 from config import Settings
+from web import current
 
 log: Any = structlog.get_logger("omnifund")
 
@@ -156,10 +157,12 @@ def adopt_server() -> None:
             server.propagate = True
 
 
-def begin(request: Request, settings: Settings) -> None:
+def begin(request: Request) -> None:
     """Give a request its ID. Its time counts from here on, reading the session included."""
     g.started = time.perf_counter()
-    given = request.environ.get("HTTP_X_REQUEST_ID", "") if settings.trusted_proxies else ""
+    given = (
+        request.environ.get("HTTP_X_REQUEST_ID", "") if current.settings().trusted_proxies else ""
+    )
     g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 

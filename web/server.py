@@ -11,17 +11,16 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from web import incoming
 
-_STATUSES: Final[dict[type[Exception], int]] = {
+# By the first line that fits; what has none is not the client's mistake.
+_STATUSES: Final[dict[type[Exception], int | None]] = {
+    errors.ConfigurationProblem: None,
+    errors.InvalidResponseHeader: None,
+    errors.InvalidResponseHeaderName: None,
     errors.LimitRequestLine: 414,
     errors.LimitRequestHeaders: 431,
     errors.ExpectationFailed: 417,
     errors.ParseException: 400,
 }
-_NOT_THE_CLIENTS: Final = (
-    errors.ConfigurationProblem,
-    errors.InvalidResponseHeader,
-    errors.InvalidResponseHeaderName,
-)
 
 
 class Worker(ThreadWorker):
@@ -29,8 +28,8 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Respond to a request that could not be read."""
-        status = next((_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES), None)
-        if status is None or isinstance(exc, _NOT_THE_CLIENTS):
+        status = next((_STATUSES[kind] for kind in _STATUSES if isinstance(exc, kind)), None)
+        if status is None:
             super().handle_error(req, client, addr, exc)
             return
         environ = create_environ("/unreadable-request")

@@ -101,7 +101,7 @@ class RedisSessions(ServerSideSessionInterface):
             PERMANENT_SESSION_LIFETIME=timedelta(seconds=VISITOR_SECONDS),
             SECRET_KEY_FALLBACKS=list(settings.secret_keys[1:]),
         )
-        self._settings, self._omnifund, self._store = settings, omnifund, redis_store(omnifund)
+        self._omnifund, self._store = omnifund, redis_store(omnifund)
         self._visitors = _VisitorSessions(f"{prefix}omnifund_visitor{suffix}")
         self._lifetime = settings.session_lifetime_seconds
         self.idle_seconds = min(settings.session_idle_seconds, self._lifetime)
@@ -122,11 +122,6 @@ class RedisSessions(ServerSideSessionInterface):
         key, packed = self.key(sid), json.dumps(data, separators=(",", ":")).encode()
         sealed = self._omnifund.cipher.seal(packed, secret=sid, name=key)
         return ("SET", key, sealed, "EX", self.idle_seconds, *conditions)
-
-    def delete(self, sid: str) -> None:
-        """Delete a session and its tokens, in one round trip."""
-        tokens = RedisTokenStore.key(sid), RedisTokenStore.lock_key(sid)
-        self._store.execute(("DEL", *tokens, self.key(sid)))
 
     # --- Flask-Session's storage hooks ---------------------------------------------------------
 
@@ -162,14 +157,18 @@ class RedisSessions(ServerSideSessionInterface):
     ) -> None:
         self._store.execute(self.store_command(sid, dict(session), "XX"))
 
-    def _delete_session(self, sid: str) -> None:
-        self.delete(sid)
+    def delete(self, sid: str) -> None:
+        """Delete a session and its tokens, in one round trip. Raises ``StoreUnavailable``."""
+        tokens = RedisTokenStore.key(sid), RedisTokenStore.lock_key(sid)
+        self._store.execute(("DEL", *tokens, self.key(sid)))
+
+    _delete_session = delete
 
     # --- Flask's interface ---------------------------------------------------------------------
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
         """Return the merchant's session, or the visitor's. Flask calls nothing of ours earlier."""
-        logging.begin(request, self._settings)
+        logging.begin(request)
         session = MerchantSession()
         if request.path.startswith(NO_SESSION):
             return session
