@@ -14,12 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from flask import (
     Blueprint,
     Flask,
+    Response,
     abort,
+    after_this_request,
     current_app,
     g,
     make_response,
@@ -101,8 +103,7 @@ def _page(template: str, **values: object) -> BaseResponse | str:
     if (origin := auth.origin_to_move_to()) is not None:
         return redirect(f"{origin}{request.path}?{auth.MOVED}=1")
     g.lab_explained = True
-    # Browsers apply form-action to the redirect after a form too, and some cards lead to OmniFund.
-    security.allow_form_action(settings().omnifund_base_url)
+    let_forms_lead_to_omnifund()
     runs, recordings = progress.load(), _recordings()
     return render_template(
         template,
@@ -114,6 +115,21 @@ def _page(template: str, **values: object) -> BaseResponse | str:
         can_pause_store=settings().demo_control is not None,
         **values,
     )
+
+
+def let_forms_lead_to_omnifund() -> None:
+    """Let the forms of the page that is being made redirect to OmniFund.
+
+    Browsers apply ``form-action`` to the redirect after a form too.
+    """
+    origin = urlsplit(settings().omnifund_base_url)._replace(path="").geturl()
+    own, wider = "form-action 'self'", f"form-action 'self' {origin}"
+
+    @after_this_request
+    def widen(response: Response) -> Response:
+        policy = security.CONTENT_SECURITY_POLICY.replace(own, wider)
+        response.headers["Content-Security-Policy"] = policy
+        return response
 
 
 def _cost(card: Card) -> str:

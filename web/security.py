@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 from flask_wtf.csrf import CSRFProtect
 
 from config import LOOPBACK_HOSTS, Settings
@@ -14,9 +13,13 @@ from config import LOOPBACK_HOSTS, Settings
 csrf: Final = CSRFProtect()
 """Checks every form. A view that is ``exempt`` checks once it knows that a form has an effect."""
 
-_FORM_ACTION: Final = "omnifund.form_action"
 _ONE_YEAR: Final = 365 * 24 * 3600
 
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "object-src 'none'; frame-ancestors 'none'"
+)
 _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -25,11 +28,6 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; form-action 'self'{}; base-uri 'none'; "
-    "object-src 'none'; frame-ancestors 'none'"
-)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -43,29 +41,18 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_SSL_STRICT=False,
     )
     csrf.init_app(app)
-    app.after_request(_security_headers(settings))
-
-
-def allow_form_action(base_url: str) -> None:
-    """Let the forms of the page that is being made lead to the origin of ``base_url`` too."""
-    request.environ[_FORM_ACTION] = urlsplit(base_url)._replace(path="").geturl()
-
-
-def _security_headers(settings: Settings) -> Callable[[Response], Response]:
     fixed = dict(_HEADERS)
     is_local = urlsplit(settings.omnifund_redirect_uri).hostname in LOOPBACK_HOSTS
     if settings.secure_cookies and not is_local and settings.hsts != "off":
         below = "; includeSubDomains" if settings.hsts == "subdomains" else ""
         fixed["Strict-Transport-Security"] = f"max-age={_ONE_YEAR}{below}"
 
+    @app.after_request
     def add_headers(response: Response) -> Response:
-        elsewhere = request.environ.get(_FORM_ACTION)
-        policy = _CONTENT_SECURITY_POLICY.format(f" {elsewhere}" if elsewhere else "")
-        response.headers.update({**fixed, "Content-Security-Policy": policy})
+        response.headers.update(fixed)
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         # A static file says itself how long it may be kept.
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
             response.vary.add("Cookie")
         return response
-
-    return add_headers
