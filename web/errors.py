@@ -1,12 +1,12 @@
 """Every failure as a page: status, plain words, where it happened, what to do next.
 
-The words are in ``templates/_problems.html``. A page has a reference ID that is in the log too, and
-never a text that a server or a query string supplied.
+The words are in ``templates/_problems.html`` and ``error.html``. A page has a reference ID that is
+in the log too, and never a text that a server or a query string supplied.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from flask import (
     Flask,
@@ -17,7 +17,6 @@ from flask import (
     make_response,
     render_template,
     request,
-    url_for,
 )
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
@@ -32,14 +31,6 @@ STILL_SIGNED_IN: Final = "You're still signed in."
 
 # What a browser that keeps no cookies runs into.
 _NEEDS_COOKIES: Final = (errors.InvalidState, CSRFError)
-
-
-class Action(NamedTuple):
-    """The way on: a link, or the form that has just failed, once more."""
-
-    label: str
-    url: str
-    is_form: bool = False
 
 
 def init_app(app: Flask) -> None:
@@ -79,10 +70,9 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     # The words about a store that is unavailable say so already.
     if auth.is_signed_in() and (_is_sign_in() or isinstance(error, errors.Unavailable)):
         problem["sentence"] += f" {STILL_SIGNED_IN}"
-    code = getattr(error, "code", None)
-    detail = f"OmniFund's error code: {code}" if code else None
     cause = f"{type(error).__name__}: {error}"
-    response = _render(error, error.status, problem, detail=detail, cause=cause)
+    code = getattr(error, "code", None)
+    response = _render(error, error.status, problem, cause=cause, code=code)
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = str(max(1, error.retry_after))
     return response
@@ -115,12 +105,12 @@ def _render(
     status: int,
     problem: dict[str, str],
     *,
-    detail: str | None = None,
     cause: str | None = None,
+    code: str | None = None,
 ) -> BaseResponse:
     """Return the error as a page, or as JSON for a client that prefers it.
 
-    ``cause``: what developers read, shown while the inspector is on.
+    ``cause``: what developers read, shown while the inspector is on. ``code``: OmniFund's.
     """
     g.handled_error = error
     reference = str(g.get("request_id", ""))
@@ -130,9 +120,9 @@ def _render(
     page = render_template(
         "error.html",
         **problem,
-        actions=_ways_on(error),
+        ways_on=_ways_on(error),
         status=status,
-        detail=detail,
+        code=code,
         reference=reference,
         cause=cause if settings().flow_inspector else None,
     )
@@ -143,25 +133,20 @@ def _is_sign_in() -> bool:
     return request.blueprint == "auth" and request.endpoint != "auth.logout"
 
 
-def _ways_on(error: Exception) -> list[Action]:
-    """Return the ways on from the page about ``error``, the best one first."""
-    home = Action("Go to the home page", url_for("pages.landing"))
-    dashboard = Action("Go to the dashboard", url_for("pages.dashboard"))
-    # Not the page that has just failed.
-    onward = [dashboard] if auth.is_signed_in() and request.endpoint != "pages.dashboard" else []
+def _ways_on(error: Exception) -> list[str]:
+    """Return the ways on from the page about ``error``, by their names in ``error.html``."""
+    # Not to the page that has just failed.
+    onward = ["dashboard"] if auth.is_signed_in() and request.endpoint != "pages.dashboard" else []
     if not isinstance(error, errors.OmniFundError):
-        return onward or [home]
+        return onward or ["home"]
     if _is_sign_in():
         # Not the callback again: its state has been used. And where only the operator can help,
         # another try would end here once more.
         helpless = isinstance(error, errors.ClientMisconfigured)
-        first = home if helpless else Action("Sign in again", url_for("auth.login"))
+        first = "home" if helpless else "sign_in"
         # A merchant who is signed in lost nothing because OmniFund or this app failed.
         is_theirs = not helpless and not isinstance(error, errors.Unavailable)
         return [first, *onward] if is_theirs else [*onward, first]
     if request.method == "GET":
-        again = Action("Try again", request.script_root + request.full_path.rstrip("?"))
-        return [again, *onward]
-    if request.endpoint == "auth.logout":
-        return [Action("Sign out again", url_for("auth.logout"), is_form=True), dashboard]
-    return [dashboard]
+        return ["again", *onward]
+    return ["sign_out", "dashboard"] if request.endpoint == "auth.logout" else ["dashboard"]
