@@ -240,8 +240,8 @@ def origin_to_move_to() -> str | None:
     other host is one that a proxy has put into the request. Who redirects there adds ``MOVED``.
     """
     # Werkzeug's request.host is empty for a name with an underscore, which DNS and browsers allow.
-    host = request.host or request.headers.get("Host", "")  # checked by web/incoming.py
-    target, here = urlsplit(settings().omnifund_redirect_uri), urlsplit(f"//{host}")
+    here = urlsplit(f"//{request.headers.get('Host', '')}")  # checked by web/incoming.py
+    target = urlsplit(settings().omnifund_redirect_uri)
     name, wanted = here.hostname or "", target.hostname or ""
     is_loopback = {name, wanted} <= LOOPBACK_HOSTS and here.port == target.port
     # Below one domain, such as shop.example, or it and a name below it; IP addresses have none.

@@ -239,11 +239,11 @@ def init_app(app: Flask, settings: Settings, metrics: Metrics) -> None:
 def _may_read(settings: Settings) -> bool:
     if settings.metrics != "local":
         return settings.metrics == "public"
-    if (token := settings.metrics_token.get_secret_value()) != "":
-        # Werkzeug's request.authorization raises on some values.
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return hmac.compare_digest(given.strip().encode(), token.encode())
+    token = settings.metrics_token.get_secret_value()
+    # Werkzeug's request.authorization raises on some values.
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if token and scheme.lower() == "bearer":
+        return hmac.compare_digest(given.strip().encode(), token.encode())
     # A proxy on this machine has this machine's address too.
     is_forwarded = any(
         name.startswith(("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA"))
