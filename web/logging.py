@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask, Request, Response, g, has_app_context, request
+from structlog.typing import EventDict
 
 from config import Settings
 from web import current
@@ -106,16 +107,9 @@ _line_writer = cache(LineWriter)
 
 def configure(settings: Settings) -> None:
     """Send every log record of this process, the libraries' included, through the queue."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
-        structlog.processors.format_exc_info,
-        _redact,
-    ]
     formatter = structlog.stdlib.ProcessorFormatter
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, formatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, formatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -128,8 +122,16 @@ def configure(settings: Settings) -> None:
     writer = _line_writer()
     writer.setFormatter(
         formatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[formatter.remove_processors_meta, *renderer],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _add_request_id,
+                structlog.processors.format_exc_info,
+                formatter.remove_processors_meta,
+                _redact,
+                *renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -187,13 +189,13 @@ def init_app(app: Flask) -> None:
 # --- processors ----------------------------------------------------------------------------------
 
 
-def _add_request_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
     if has_app_context() and (request_id := g.get("request_id")) is not None:
         event["request_id"] = request_id
     return event
 
 
-def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Mask what looks like a secret parameter, wherever a library has put it."""
     for name, value in event.items():
         if isinstance(value, str):
@@ -201,10 +203,12 @@ def _redact(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def _escape(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _escape(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Escape what would move a terminal's cursor or reorder its text; a traceback keeps lines."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             lines = value.split("\n") if name == "exception" else [value]
-            event[name] = "\n".join(repr(line)[1:-1] for line in lines)
+            event[name] = "\n".join(
+                line if line.isprintable() else repr(line)[1:-1] for line in lines
+            )
     return event
