@@ -86,11 +86,14 @@ def parse_query(query_string: str | bytes) -> Parameters:
     return parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
 
 
-def usable_owner(owner: str) -> str:
-    """Return ``owner`` if every store can have it as a key. Raises ``ValueError``."""
-    is_text = isinstance(owner, str)  # A user's ID is often a number.
-    if not is_text or len(owner) > MAX_OWNER_LENGTH or not owner.isprintable():
-        raise ValueError(f"an owner is text of at most {MAX_OWNER_LENGTH} printable characters")
+def usable_owner(owner: str | None) -> str:
+    """Return ``owner``, or ``""`` for ``None``; raise ``ValueError`` if it cannot be a key."""
+    if owner is None:
+        return ""
+    # A user's ID is often a number; an empty one is no user's, and would bind nothing.
+    is_text = isinstance(owner, str) and 0 < len(owner) <= MAX_OWNER_LENGTH
+    if not is_text or not owner.isprintable():
+        raise ValueError(f"an owner is text of 1 to {MAX_OWNER_LENGTH} printable characters")
     return owner
 
 

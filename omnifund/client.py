@@ -138,13 +138,13 @@ class OmniFund:
         self._pending = PendingRequests(self.cipher, self.store, cookie_prefix=prefix)
 
     def create_authorization_request(
-        self, cookies: Mapping[str, str], next: str | None = None, *, owner: str = ""
+        self, cookies: Mapping[str, str], next: str | None = None, *, owner: str | None = None
     ) -> Redirect:
         """Start a sign-in; sends nothing (manual, step 2; RFC 6749 §4.1.1).
 
         ``cookies``: the browser's. ``next``: where to go afterwards, from anywhere: it is checked
-        here. ``owner``: the ID of the host application's own signed-in user, if it has users: 255
-        printable characters at most, else raises ``ValueError``.
+        here. ``owner``: the ID of the host application's own signed-in user, if it has users: 1 to
+        255 printable characters, else raises ``ValueError``.
         """
         request = AuthorizationRequest(
             state=authorization.new_state(),
@@ -168,7 +168,7 @@ class OmniFund:
         cookies: Mapping[str, str],
         *,
         current: str | None = None,
-        owner: str = "",
+        owner: str | None = None,
         also: Also = lambda _connection_id: (),
     ) -> SignIn:
         """Complete a sign-in: match, claim, exchange, store (manual, steps 4 and 5).
@@ -179,6 +179,7 @@ class OmniFund:
         the new connection replaces that owner's, and the browser's session needs no change. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
+        owner = authorization.usable_owner(owner)
         with self._reporting("authorization_code", current):
             parameters = authorization.parse_query(query_string)
             request = self._pending.find(parameters, cookies, now=self.clock(), owner=owner)
@@ -210,7 +211,7 @@ class OmniFund:
         next: str | None = None,
         *,
         current: str | None = None,
-        owner: str = "",
+        owner: str | None = None,
         also: Also = lambda _connection_id: (),
     ) -> SignIn:
         """Sign in with the merchant's own credentials (manual, password; RFC 6749 §4.3).

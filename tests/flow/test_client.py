@@ -57,7 +57,9 @@ class App:
     browser: Browser = field(default_factory=Browser)
     events: list[Event] = field(default_factory=list)
 
-    def start(self, next: str = "/", *, owner: str = "", browser: Browser | None = None) -> str:
+    def start(
+        self, next: str = "/", *, owner: str | None = None, browser: Browser | None = None
+    ) -> str:
         """Start a sign-in, keep the cookies, be approved; return the callback's query string."""
         browser = browser or self.browser
         started = self.omnifund.create_authorization_request(browser.cookies, next, owner=owner)
@@ -70,7 +72,7 @@ class App:
         query_string: str | bytes,
         current: str | None = None,
         *,
-        owner: str = "",
+        owner: str | None = None,
         cookies: Mapping[str, str] | None = None,
     ) -> SignIn:
         jar = self.browser.cookies if cookies is None else cookies
@@ -236,9 +238,9 @@ class TestOwner:
         # It is not used up: user 1 may return and complete it.
         assert app.omnifund.api.customers(app.finish(query, owner="user 1").connection_id).items
 
-    @pytest.mark.parametrize("owner", ["", "user 2", "user 10", "USER 1"])
+    @pytest.mark.parametrize("owner", [None, "user 2", "user 10", "USER 1"])
     def test_a_completed_callback_gives_its_connection_to_no_other_user(
-        self, app: App, owner: str
+        self, app: App, owner: str | None
     ) -> None:
         """M1: a repeated callback returns the connection ID again, to its owner only."""
         query = app.start(owner="user 1")

@@ -191,7 +191,7 @@ class TestOwners:
         assert product.customers(owner)
         assert product.omnifund.tokens.list_ids() == [owner]
 
-    @pytest.mark.parametrize("owner", ["x" * 256, "a\0b", "\ud800", "a\nb"])
+    @pytest.mark.parametrize("owner", ["", "x" * 256, "a\0b", "\ud800", "a\nb"])
     def test_an_owner_that_cannot_be_a_key_is_refused_at_once(
         self, product: Product, owner: str
     ) -> None:
@@ -199,6 +199,8 @@ class TestOwners:
             product.omnifund.create_authorization_request({}, owner=owner)
         with pytest.raises(ValueError, match="printable"):
             product.omnifund.sign_in_with_password("merchant", "password", owner=owner)
+        with pytest.raises(ValueError, match="printable"):
+            product.omnifund.handle_callback("", {}, owner=owner)
 
     def test_the_password_grant_connects_an_owner_too(self, product: Product) -> None:
         product.omnifund.sign_in_with_password("merchant", "password", owner="user 1")
