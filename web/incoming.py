@@ -143,7 +143,10 @@ def _refuse() -> None:
         log.warning("http:host:refused", host=host[:100])
         abort(400)
     try:
-        request.form  # noqa: B018 - read now: what the server cannot read is the client's mistake
+        # Now: what the server cannot read, or what is longer than a form may be, is the client's
+        # mistake. Werkzeug cuts a body in chunks at its limit, unless somebody reads on.
+        request.get_data()
+        request.stream.read(1)
     except HTTPException:
         raise
     except Exception as error:

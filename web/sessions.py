@@ -138,12 +138,13 @@ class RedisSessions(ServerSideSessionInterface):
         try:
             packed = self._omnifund.cipher.open(sealed, secret=sid, name=key)
             data: dict[str, Any] = json.loads(packed)
-        except (Unreadable, ValueError):
+            ends_at = data["signed_in_at"] + self._lifetime
+        except (Unreadable, ValueError, LookupError, TypeError):
             facts = {"record": "session", "session": fingerprint(sid)}
             self._omnifund.on_event(Event.RECORD_UNREADABLE, **facts)
             return None
         # The absolute lifetime is inside the encrypted record: activity cannot extend it.
-        if self._omnifund.clock() >= data["signed_in_at"] + self._lifetime:
+        if self._omnifund.clock() >= ends_at:
             self.delete(sid)
             self._omnifund.on_event(Event.SESSION_EXPIRED, session=fingerprint(sid))
             return None
@@ -176,6 +177,10 @@ class RedisSessions(ServerSideSessionInterface):
             session = cast(MerchantSession, super().open_session(app, request))
         except StoreUnavailable as failure:
             session.failure = failure
+            return session
+        except Exception as error:  # noqa: BLE001 - without a session, Flask cannot make a page
+            logging.log.error("session:read:failed", exc_info=error)
+            session.failure = StoreUnavailable("the session could not be read")
             return session
         if _TOKEN in session:
             session.token, session.is_stored = dict.pop(session, _TOKEN), True

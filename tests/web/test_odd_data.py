@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import socketserver
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,6 +17,28 @@ from tests.faults import provider as kit
 from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
 from tests.support.stack import Stack, running_stack
+from web import sessions
+
+
+@contextmanager
+def odd_redis(reply: bytes) -> Iterator[int]:
+    """Run a server that replies so to every command; return its port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while received := self.request.recv(65536):
+                commands = re.findall(rb"^\*\d+\r$", received, re.MULTILINE)
+                self.request.sendall(reply * len(commands))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
@@ -74,6 +101,34 @@ def test_a_search_that_omnifund_does_not_understand_is_explained_beside_its_form
     assert "understand this search" in shown.text
     value = path.partition("=")[2]
     assert f'value="{value}"' in shown.text
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[]", b"null", b"7", b'{"signed_in_at": null}', b'{"signed_in_at": "x"}']
+)
+def test_a_session_of_another_version_counts_as_none(running: Rig, content: bytes) -> None:
+    """K1: decrypted with the right key, and yet nothing that this version can read."""
+    merchant = running.merchant()
+    store = running.app.extensions["omnifund"].store
+    with running.app.test_request_context():
+        key = sessions.current().key(merchant.session_id)
+    cipher = running.app.extensions["omnifund"].cipher
+    store.execute(("SET", key, cipher.seal(content, secret=merchant.session_id, name=key)))
+    assert merchant.get("/session").json() == {"signed_in": False}
+    assert urlsplit(merchant.get("/dashboard").headers["Location"]).path == "/login"
+
+
+@pytest.mark.parametrize("reply", [b":99", b"+OK", b"$2\r\n{}", b"*0", b"*2\r\n:1\r\n$-1"])
+def test_whatever_a_redis_replies_the_response_is_a_page(reply: bytes) -> None:
+    """K1: a server that speaks the protocol, and is no Redis."""
+    with odd_redis(reply + b"\r\n") as port, rig(f"redis://127.0.0.1:{port}/0") as app:
+        merchant = Merchant(app)
+        merchant.cookies["omnifund_session"] = "x" * 43
+        for path in ("/", "/dashboard", "/login"):
+            shown = merchant.get(path)
+            assert shown.status_code in (200, 302, 503), path
+            assert "frame-ancestors 'none'" in shown.headers["Content-Security-Policy"]
+        assert merchant.get("/session").status_code in (200, 503)
 
 
 @pytest.mark.parametrize("path", ["/customers", "/transactions"])

@@ -289,6 +289,34 @@ def test_a_body_in_broken_chunks_is_a_page_of_400(
     assert re.search(r"^X-Request-ID: ", received, re.MULTILINE | re.IGNORECASE)
 
 
+@pytest.mark.parametrize(
+    ("content_type", "length", "status"),
+    [
+        (FORM, 60_000, 400),
+        (FORM, 70_000, 413),
+        (FORM, 1_000_000, 413),
+        (b"Content-Type: multipart/form-data; boundary=x", 70_000, 413),
+        (b"Content-Type: application/json", 70_000, 413),
+    ],
+)
+def test_a_body_in_chunks_has_the_limit_of_any_other(
+    running: Fleet, content_type: bytes, length: int, status: int
+) -> None:
+    """G6: a form of more than 64 KB is refused, not cut."""
+    form = b"csrf_token=x&username=merchant&password=" + b"x" * length
+    if b"multipart" in content_type:
+        form = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + form + b"\r\n--x--\r\n"
+    sizes = range(0, len(form), 16_000)
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(form[at : at + 16_000]), form[at : at + 16_000]) for at in sizes
+    )
+    answered = send(
+        running, b"POST /login/password", content_type, CHUNKED, body=chunks + b"0\r\n\r\n"
+    )
+    assert answered.status == status
+    assert is_the_apps_own(answered)
+
+
 def test_a_request_line_of_8190_bytes_reaches_the_app(running: Fleet) -> None:
     """K4: a callback with a long ``error_description``."""
 
