@@ -243,15 +243,16 @@ class PendingRequests:
         return names[: max(0, len(names) + room_for - PENDING_PER_BROWSER)]
 
     def find(
-        self, parameters: Parameters, cookies: Mapping[str, str], *, now: float, owner: str
+        self, parameters: Parameters, cookies: Mapping[str, str], *, now: float, owner: str | None
     ) -> AuthorizationRequest:
         """Return this browser's request for the callback's state. Raises ``InvalidState``."""
+        user = usable_owner(owner)
         state = require_state(parameters)
         names = (name for name in cookies if name.startswith(self.cookie_prefix))
         mine = (cookies[name] for name in names if name.endswith(f"_{_tag(state)}"))
         request = require_own_request(next(mine, None), state, self.cipher)
         require_recent(request, now=now)
-        require_owner(request, owner)
+        require_owner(request, user)
         return request
 
     def claim(

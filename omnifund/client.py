@@ -179,7 +179,6 @@ class OmniFund:
         the new connection replaces that owner's, and the browser's session needs no change. Raises
         any of ``omnifund.errors`` but ``ReauthorizationRequired``.
         """
-        owner = authorization.usable_owner(owner)
         with self._reporting("authorization_code", current):
             parameters = authorization.parse_query(query_string)
             request = self._pending.find(parameters, cookies, now=self.clock(), owner=owner)
