@@ -45,7 +45,8 @@ _KNOWN_WORDS: Final = frozenset(
         *("temporarily_unavailable", "unauthorized_client", "unsupported_response_type"),
         *("unsupported_grant_type", "redirect_uri_mismatch", "invalid_redirect_uri"),
         *("interaction_required", "consent_required", "account_selection_required"),
-        *("authorization_code", "error_description", "x-www-form-urlencoded"),
+        *("authorization_code", "x-www-form-urlencoded", "error_description"),
+        *("code_challenge_method", "client_assertion_type"),
     }
 )
 _SHORTEST_SECRET: Final = 4
@@ -111,21 +112,23 @@ class Masker:
     def _header(self, name: str, value: str) -> str:
         if name == "Authorization":
             scheme, _, secret = value.partition(" ")
-            return f"{short(scheme, 20)} {self.mark(secret)}"
+            return f"{short(self.parts(scheme), 20)} {self.mark(secret)}"
         if name == "Set-Cookie":
             cookie, _, rest = value.partition("=")
-            return f"{short(cookie, 60)}={HIDDEN};{self.parts(rest.partition(';')[2])}"
+            return f"{short(self.parts(cookie), 60)}={HIDDEN};{self.parts(rest.partition(';')[2])}"
         if name == "Location":
             # Its query is shown as fields.
             value = re.split(r"[?#]", value, maxsplit=1)[0]
         return self.parts(value)
 
     def _name(self, name: str) -> str:
-        return HIDDEN if self._repeats_a_secret(name) else short(name, 60)
+        return short(self.parts(name), 60)
 
     def _value(self, name: str, value: object, is_own: bool) -> str:
-        if value is None or isinstance(value, bool | int | float):
-            return short(json.dumps(value), 40)
+        if value is None or isinstance(value, bool):
+            return json.dumps(value)
+        if isinstance(value, int | float):
+            value = json.dumps(value)
         if isinstance(value, list):
             return f"[{len(value)} {'entry' if len(value) == 1 else 'entries'}]"
         if not isinstance(value, str):

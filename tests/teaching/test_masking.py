@@ -67,6 +67,35 @@ def test_the_bearer_is_masked_and_unknown_headers_are_left_out(masker: Masker) -
     assert shown == {"Authorization": f"Bearer {masker.mark(CANARY)}"}
 
 
+def test_a_name_could_be_a_secret_too(masker: Masker) -> None:
+    """K19: one that this app has never seen, in the place of a name."""
+    assert masker.fields([(CANARY, "x")]) == {"…": masker.mark("x")}
+    assert masker.headers({"Set-Cookie": f"{CANARY}=1; Path=/"}) == {
+        "Set-Cookie": f"…={HIDDEN}; Path=/"
+    }
+    assert CANARY[:12] not in str(masker.headers({"Set-Cookie": CANARY}))
+    assert CANARY[:12] not in str(masker.headers({"Authorization": CANARY}))
+
+
+def test_the_long_names_of_oauth_are_shown(masker: Masker) -> None:
+    names = ["code_challenge_method", "error_description", "client_assertion_type", "redirect_uri"]
+    assert list(masker.fields((name, "x") for name in names)) == names
+    cookie = {"Set-Cookie": f"PHPSESSID={CANARY}; path=/; HttpOnly; SameSite=Lax"}
+    assert masker.headers(cookie) == {
+        "Set-Cookie": f"PHPSESSID={HIDDEN}; path=/; HttpOnly; SameSite=Lax"
+    }
+
+
+def test_a_number_is_a_secret_as_any_text_is(masker: Masker) -> None:
+    """D1, K19"""
+    shown = masker.fields([("access_token", 4711471147114711), ("expires_in", 3600), ("a", None)])
+    assert shown == {
+        "access_token": masker.mark("4711471147114711"),
+        "expires_in": "3600",
+        "a": "null",
+    }
+
+
 def test_a_media_type_is_shown_unless_it_repeats_a_secret(masker: Masker) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html, */*;q=0.1"}
     assert masker.headers(form) == form
@@ -142,4 +171,4 @@ def test_a_server_that_repeats_a_secret_where_none_belongs_does_not_show_it() ->
             ("a-client-secret", 1),
         ]
     )
-    assert shown == {"error": HIDDEN, "scope": HIDDEN, HIDDEN: "1"}
+    assert shown == {"error": HIDDEN, "scope": HIDDEN, HIDDEN: masker.mark("1")}
