@@ -80,9 +80,11 @@ class Masker:
             for name, value in [*pairs][:MAX_FIELDS]
         }
 
-    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Choose the headers that explain something, and mask them."""
-        return {name: self._header(name, headers[name]) for name in _HEADERS if name in headers}
+    def headers(self, headers: Mapping[str, str], *, is_own: bool = False) -> dict[str, str]:
+        """Choose the headers that explain something, and mask them. ``is_own``: as for fields."""
+        return {
+            name: self._header(name, headers[name], is_own) for name in _HEADERS if name in headers
+        }
 
     def body(self, headers: Mapping[str, str], body: bytes) -> tuple[str, dict[str, str]]:
         """Return a description of a response's body, and its members if it is a JSON object.
@@ -109,13 +111,14 @@ class Masker:
         """Return a URL, a list, or a header value without anything that could be a secret."""
         return self._without(_LONG_PART, text)
 
-    def _header(self, name: str, value: str) -> str:
+    def _header(self, name: str, value: str, is_own: bool) -> str:
         if name == "Authorization":
             scheme, _, secret = value.partition(" ")
             return f"{short(self.parts(scheme), 20)} {self.mark(secret)}"
         if name == "Set-Cookie":
             cookie, _, rest = value.partition("=")
-            return f"{short(self.parts(cookie), 60)}={HIDDEN};{self.parts(rest.partition(';')[2])}"
+            shown = cookie if is_own else self.parts(cookie)
+            return f"{short(shown, 60)}={HIDDEN};{self.parts(rest.partition(';')[2])}"
         if name == "Location":
             # Its query is shown as fields.
             value = re.split(r"[?#]", value, maxsplit=1)[0]

@@ -151,12 +151,13 @@ class Message:
         """Write into the exchange what may be kept; return it."""
         kept = self.exchange
         is_incoming = kept.step in INCOMING
-        kept.headers = masker.headers(self.headers)
+        responds_itself = is_incoming or kept.step == "login"
+        kept.headers = masker.headers(self.headers, is_own=not is_incoming)
         kept.fields = masker.fields(self.fields, is_own=not is_incoming)
-        kept.response_headers = masker.headers(self.response_headers)
+        kept.response_headers = masker.headers(self.response_headers, is_own=responds_itself)
         location = query_of(self.response_headers.get("Location", ""))
         returned = [*location, *self.response_fields]
-        kept.response_fields = masker.fields(returned, is_own=is_incoming or kept.step == "login")
+        kept.response_fields = masker.fields(returned, is_own=responds_itself)
         if self.body is not None:
             kept.body, members = masker.body(self.response_headers, self.body)
             kept.response_fields |= members
