@@ -1,5 +1,6 @@
 """granian with the settings of gunicorn.conf.py: ``python granian_server.py [HOST:PORT]``."""
 
+import logging
 import math
 import multiprocessing
 import os
@@ -34,7 +35,36 @@ def _work(server: Any, app: Any, metrics: Any) -> Any:
             time.sleep(1)
 
     threading.Thread(target=beat, daemon=True).start()
-    return app
+    return _finishing(app)
+
+
+def _finishing(app: Any) -> Any:
+    """Return ``app`` so that the worker's process ends after its last request.
+
+    granian itself does not wait for one whose client has gone: the new tokens would be lost.
+    """
+    running, finished = set[int](), threading.Condition()
+
+    def serve(environ: Any, start_response: Any) -> Any:
+        running.add(id(environ))
+        try:
+            return app(environ, start_response)
+        finally:
+            with finished:
+                running.discard(id(environ))
+                finished.notify_all()
+
+    def finish() -> None:
+        threading.main_thread().join()
+        with finished:
+            finished.wait_for(lambda: not running, CONF.graceful_timeout)
+        # As Python does at the end of any other process than one that multiprocessing has forked.
+        if (traces := app.extensions.get("traces")) is not None:
+            traces.shutdown()
+        logging.shutdown()
+
+    threading.Thread(target=finish).start()  # Python waits for it when the process exits.
+    return serve
 
 
 def _watch(server: Any) -> None:

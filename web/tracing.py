@@ -34,10 +34,10 @@ class Tracing:
 
     def __init__(self, settings: Settings) -> None:
         name = Resource({SERVICE_NAME: "omnifund-app"})
-        provider = TracerProvider(resource=name.merge(OTELResourceDetector().detect()))
+        self._provider = TracerProvider(resource=name.merge(OTELResourceDetector().detect()))
         endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-        self._tracer = provider.get_tracer("omnifund-app")
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._tracer = self._provider.get_tracer("omnifund-app")
         self._trusts_parents = settings.trusted_proxies > 0
 
     def init_app(self, app: Flask) -> None:
@@ -54,6 +54,7 @@ class Tracing:
             ):
                 return serve(environ, start_response)
 
+        app.extensions["traces"] = self._provider  # for a server that has to shut it down
         app.wsgi_app = traced  # type: ignore[method-assign]  # as Flask documents it
         app.after_request(_describe)
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -525,6 +526,27 @@ def test_a_stop_is_announced_lets_requests_finish_and_exits_with_0(redis_url: st
             release.set()
             assert under_way.result().status_code == 200
         assert running.server.process.wait(timeout=20) == 0
+
+
+@pytest.mark.usefixtures("both_servers")
+def test_a_stop_waits_for_a_request_whose_client_has_gone(redis_url: str) -> None:
+    """E9: OmniFund has replaced the tokens, so the new ones have to be stored."""
+    with fleet(redis_url, workers=1) as running:
+        merchant, release = running.merchant(), threading.Event()
+        running.provider.revoke_access_tokens()
+        new = {"access_token": "new", "refresh_token": "new-too", "token_type": "bearer"}
+        running.provider.next_token_answer(kit.hold(release, kit.json_answer(new)))
+        with socket.create_connection(("127.0.0.1", running.server.port), timeout=5) as client:
+            cookie = f"Cookie: omnifund_session={merchant.session_id}"
+            lines = ["GET /customers HTTP/1.1", "Host: localhost", cookie, "", ""]
+            client.sendall("\r\n".join(lines).encode())
+            running.provider.wait_for("/oauth/v2/token", 2)
+        running.server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses(running), seconds=5, what="the server to turn away")
+        release.set()
+        assert running.server.process.wait(timeout=20) == 0
+        assert merchant.stored.token.access_token == "new"
+        assert '"path": "/customers"' in running.server.log
 
 
 def unready(running: Rig) -> bool:

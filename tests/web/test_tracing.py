@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from werkzeug import Request, Response
 
@@ -19,7 +20,7 @@ from tests.support.browsing import query_of
 from tests.support.merchant import Merchant
 from tests.support.processes import free_port, wait_until
 from tests.support.programs import clean_environment
-from tests.support.rig import Rig, fleet
+from tests.support.rig import Fleet, fleet
 from tests.support.servers import REPOSITORY, serve
 
 
@@ -55,7 +56,7 @@ class Collector:
 
 
 @contextlib.contextmanager
-def traced(redis_url: str, **variables: str) -> Iterator[tuple[Rig, Collector]]:
+def traced(redis_url: str, **variables: str) -> Iterator[tuple[Fleet, Collector]]:
     """A gunicorn of two workers that sends its spans every tenth of a second."""
     collector = Collector()
     with serve(collector.app) as server:
@@ -88,6 +89,14 @@ def test_a_request_is_a_span_and_what_it_waited_for_is_below_it(redis_url: str) 
         }
         below = {span.name for span in collector.spans if span.parent_span_id == customers.span_id}
         assert below == {"GET customers", "Redis"}
+
+
+@pytest.mark.usefixtures("both_servers")
+def test_a_stop_sends_the_spans_that_have_not_been_sent(redis_url: str) -> None:
+    with traced(redis_url, OTEL_BSP_SCHEDULE_DELAY="60000") as (running, collector):
+        running.merchant()
+        assert running.server.stop() == 0
+        assert collector.wait_for("GET /callback")
 
 
 def test_an_error_is_one_in_the_trace_too(redis_url: str) -> None:
