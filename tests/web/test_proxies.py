@@ -13,6 +13,8 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from tests.faults import provider as kit
+from tests.faults.provider import ScriptedProvider
 from tests.support.browsing import SimulatedBrowser, form_to
 from tests.support.processes import free_port
 from tests.support.proxies import (
@@ -96,6 +98,28 @@ def test_the_journey_through_a_proxy_below_a_path(
         for path in ("/metrics", "/pay/metrics"):
             assert browser.get(path).status_code == 404
         assert version_and_status(site, "/pay/") == "2 200"
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_a_name_with_underscores_does_not_pass_for_a_header_of_the_proxys(
+    tmp_path: Path, kind: str
+) -> None:
+    """G5: to WSGI both are HTTP_X_FORWARDED_FOR. gunicorn drops such a name, granian does not."""
+    both, authority = certificate_for_localhost(tmp_path)
+    port = free_port()
+    with ScriptedProvider() as upstream:
+        upstream.on("GET", "/", kit.json_answer({}))
+        if kind == "nginx":
+            proxy = nginx(nginx_site(upstream.port, port, both, strips=False), port)
+        else:
+            proxy = caddy(caddyfile(upstream.port, port, both, path="", strips=False), port)
+        made_up = {"X_Forwarded_For": "192.0.2.1", "X-Forwarded_Host": "evil.example"}
+        with proxy:
+            url = f"https://localhost:{port}/"
+            requests.get(url, headers=made_up, verify=str(authority), timeout=10)
+        (received,) = upstream.received("/")
+    assert received.header("X-Forwarded-For") == "127.0.0.1"
+    assert [name for name, _value in received.headers if "_" in name] == []
 
 
 def version_and_status(site: Front, path: str) -> str:

@@ -42,6 +42,7 @@ GRANIAN_DIFFERS: Final[dict[str, tuple[bytes, ...]]] = {
     "test_a_request_line_of_8190_bytes_reaches_the_app": (b"",),
     "test_headers_have_room_and_limits": (b"x" * 20_000, b"X-109: x"),
     "test_a_header_that_cannot_be_read_is_neither_logged_nor_shown": (b"",),
+    "test_a_name_with_underscores_is_no_other_header": (b"",),
 }
 
 
@@ -180,6 +181,14 @@ def test_whatever_bytes_the_host_header_holds(running: Fleet, host: bytes) -> No
 def test_a_host_that_can_be_one_is_not_refused(running: Fleet, host: bytes) -> None:
     """G4"""
     assert send(running, b"GET /", b"X-Forwarded-Host: " + host).status == 200
+
+
+@pytest.mark.parametrize("name", [b"X_Forwarded_Host", b"X-Forwarded_Host"])
+def test_a_name_with_underscores_is_no_other_header(running: Fleet, name: bytes) -> None:
+    """G5: a proxy removes or sets ``X-Forwarded-Host``, and not all of them such names."""
+    trusted = b"X-Forwarded-Host: localhost"
+    for headers in ([trusted, name + b": a b"], [name + b": a b", trusted]):
+        assert send(running, b"GET /", *headers).status == 200
 
 
 @pytest.mark.parametrize(
