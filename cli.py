@@ -59,13 +59,12 @@ def _commands(settings: Callable[[], Settings]) -> click.Group:
         found = list(checks.examine(settings))
         healthy = not any(check.status == "failed" for check in found)
         if as_json:
-            answer = {"ok": healthy, "checks": [check._asdict() for check in found]}
-            click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+            _print_json({"ok": healthy, "checks": [check._asdict() for check in found]})
         else:
             for check in found:
-                click.echo(f"{_SIGNS[check.status]} {check.what}")
+                _print(f"{_SIGNS[check.status]} {check.what}")
                 if check.advice:
-                    click.echo(f"    {check.advice}")
+                    _print(f"    {check.advice}")
         sys.exit(0 if healthy else 1)
 
     @group.command("token")
@@ -82,9 +81,24 @@ def _commands(settings: Callable[[], Settings]) -> click.Group:
             raise click.ClickException(str(problem)) from None
         except OmniFundError as problem:
             raise click.ClickException(in_words(problem)) from None
-        click.echo(json.dumps(_token_as_json(fresh, show=show), indent=2, ensure_ascii=False))
+        _print_json(_token_as_json(fresh, show=show))
 
     return group
+
+
+def _print_json(answer: dict[str, Any]) -> None:
+    _print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise click.ClickException("Standard output cannot be written: it is closed.")
+    try:
+        click.echo(text)
+    except OSError as error:
+        sys.stdout = None  # or Python tries again when it exits
+        problem = f"Standard output cannot be written: {error.strerror}."
+        raise click.ClickException(problem) from None
 
 
 # --- token ---------------------------------------------------------------------------------------
@@ -103,7 +117,9 @@ def _get_token(settings: Settings, *, refresh: bool) -> Token:
 
 def _ask(what: str, *, hidden: bool = True) -> str:
     try:
-        if sys.stdin.isatty():
+        if sys.stdin is None:
+            line = ""
+        elif sys.stdin.isatty():
             # On standard error, so that standard output holds the answer and nothing else.
             line = str(click.prompt(what, hide_input=hidden, err=True))
         else:

@@ -40,12 +40,13 @@ class Terminal:
     before: tuple[str, ...] = ()  # options of Flask's own
 
     def type(
-        self, *arguments: str, stdin: str = "", **variables: str
+        self, *arguments: str, stdin: str = "", redirect: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``flask --app app omnifund …``."""
+        """Run ``flask --app app omnifund …``. ``redirect``: as a shell writes it."""
+        flask = [sys.executable, "-m", "flask", "--app", "app", *self.before, "omnifund"]
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "app", *self.before, "omnifund", *arguments],
+            ["sh", "-c", f'exec "$@" {redirect}', "sh", *flask, *arguments],
             cwd=REPOSITORY,
             env={**kept, "PYTHONUTF8": "1", **self.variables, **variables},
             input=stdin,
@@ -276,6 +277,25 @@ def test_what_goes_wrong_is_one_plain_sentence(
     assert "Traceback" not in done.stderr
     assert "wrong-canary" not in done.stderr
     assert DEMO_CLIENT_SECRET not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("doctor", "--json"), ("token", "--show")])
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"], ids=["full", "closed"])
+def test_an_output_that_takes_nothing_is_one_plain_sentence(
+    terminal: Terminal, command: tuple[str, ...], redirect: str
+) -> None:
+    """K58: whoever keeps the token must know that it is lost."""
+    done = terminal.type(*command, stdin=f"{USERNAME}\n{PASSWORD}\n", redirect=redirect)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: Standard output cannot be written")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_input_that_is_closed_is_one_plain_sentence(terminal: Terminal) -> None:
+    """K58"""
+    done = terminal.type("token", redirect="<&-")
+    assert done.returncode == 1
+    assert done.stderr == "Error: Username is missing on standard input.\n"
 
 
 def test_a_password_cannot_be_an_argument(terminal: Terminal) -> None:
