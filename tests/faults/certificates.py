@@ -14,13 +14,15 @@ import trustme
 class Certificates:
     """``bundle``: the PEM file of the authority that signed ``good``, ``expired`` and ``foreign``.
 
-    ``expired`` has run out, ``foreign`` is for another host, ``untrusted`` has another authority.
+    ``expired`` has run out, ``foreign`` is for another host, ``common_name`` names its host in the
+    way of before RFC 9525, and ``untrusted`` has another authority.
     """
 
     bundle: Path
     good: ssl.SSLContext
     expired: ssl.SSLContext
     foreign: ssl.SSLContext
+    common_name: ssl.SSLContext
     untrusted: ssl.SSLContext
 
     @classmethod
@@ -35,6 +37,7 @@ class Certificates:
             good=_context(authority.issue_cert("localhost", "127.0.0.1")),
             expired=_context(authority.issue_cert("localhost", not_after=yesterday)),
             foreign=_context(authority.issue_cert("elsewhere.example")),
+            common_name=_context(authority.issue_cert(common_name="localhost")),
             untrusted=_context(stranger.issue_cert("localhost")),
         )
 

@@ -258,7 +258,7 @@ def test_a_base_url_that_is_more_or_less_than_one_is_refused(url: str) -> None:
 # --- certificates ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["expired", "foreign", "untrusted"])
+@pytest.mark.parametrize("which", ["expired", "foreign", "common_name", "untrusted"])
 def test_a_bad_certificate_is_never_accepted(certificates: Certificates, which: str) -> None:
     """C2"""
     context: ssl.SSLContext = getattr(certificates, which)
