@@ -37,7 +37,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # Oldest first. While SECRET_KEY changes, some servers of a fleet sign with the old key.
         WTF_CSRF_SECRET_KEY=list(reversed(settings.secret_keys)),
-        # Responses have Referrer-Policy: no-referrer.
+        # Browsers send no Referer: responses have Referrer-Policy: no-referrer.
         WTF_CSRF_SSL_STRICT=False,
     )
     csrf.init_app(app)
