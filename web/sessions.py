@@ -21,7 +21,7 @@ from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from config import DEFAULT_APP_PORT, Settings
 from omnifund.client import OmniFund
 from omnifund.connections import StoredToken
-from omnifund.encryption import Unreadable, fingerprint
+from omnifund.encryption import fingerprint
 from omnifund.errors import ReauthorizationRequired, StoreUnavailable
 from omnifund.events import Event
 from omnifund.redis_client import Command
@@ -135,11 +135,11 @@ class RedisSessions(ServerSideSessionInterface):
         )
         if sealed is None:
             return None
+        packed = self._omnifund.cipher.read(sealed, secret=sid, name=key)
         try:
-            packed = self._omnifund.cipher.open(sealed, secret=sid, name=key)
-            data: dict[str, Any] = json.loads(packed)
+            data: dict[str, Any] = json.loads(packed or b"")
             ends_at = data["signed_in_at"] + self._lifetime
-        except (Unreadable, ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError):
             facts = {"record": "session", "session": fingerprint(sid)}
             self._omnifund.on_event(Event.RECORD_UNREADABLE, **facts)
             return None
