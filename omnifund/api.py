@@ -194,10 +194,10 @@ def require_success(response: Response) -> None:
 
 
 def _items(read: Callable[[int], Page[Item]]) -> Iterator[Item]:
-    last: tuple[Item, ...] = ()
+    last: tuple[Item, ...] | None = None
     for number in range(1, MAX_PAGES + 1):
         page = read(number)
-        if page.items and page.items == last:
+        if page.items == last:
             raise errors.InvalidResponse("OmniFund's API returned the same page twice")
         yield from page.items
         if page.next_page is None:

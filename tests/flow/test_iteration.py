@@ -122,6 +122,15 @@ def test_a_server_that_repeats_a_page_is_left_at_once(running: Rig) -> None:
     assert dict(running.provider.received(CUSTOMERS)[-1].query) == {"page": "2"}
 
 
+def test_empty_pages_that_name_a_next_one_are_left_at_the_second(running: Rig) -> None:
+    """M7: 10,000 requests for nothing."""
+    merchant = running.merchant()
+    running.provider.next_api_answer(*[page_of(next_page=2)] * 3)
+    with pytest.raises(InvalidResponse, match="twice"):
+        list(client_of(merchant).api.iter_customers(merchant.session_id))
+    assert dict(running.provider.received(CUSTOMERS)[-1].query) == {"page": "2"}
+
+
 @pytest.mark.parametrize("total", [-1, 0, 1, 10**400, "many", None])
 def test_a_total_that_is_wrong_changes_nothing(running: Rig, total: object) -> None:
     merchant = running.merchant()
