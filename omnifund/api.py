@@ -32,7 +32,6 @@ _ERRORS: Final[dict[int, type[errors.OmniFundError]]] = {
     403: errors.AccessForbidden,
     404: errors.RecordNotFound,
 }
-_LAST_SECOND: Final = 253_402_300_799  # the end of the year 9999
 _MAX_TOTAL: Final = 10**12
 
 Params = Iterable[tuple[str, str]]
@@ -277,10 +276,10 @@ def _transaction(member: Mapping[str, Any]) -> Transaction:
     customer = member.get("customer")
     return Transaction(
         id=_text(member, "id"),
-        amount=_amount(member.get("amount")),
+        amount=_amount(_text(member, "amount")),
         customer_name=_customer(customer).name if isinstance(customer, dict) else "",
         reference_id=_text(member, "referenceId"),
-        created_at=_moment(member.get("tranDate")),
+        created_at=_moment(_text(member, "tranDate")),
         status=_text(member, "status"),
         user=_text(member, "loginID"),
     )
@@ -295,25 +294,20 @@ def _text(member: Mapping[str, Any], name: str) -> str:
     return ""
 
 
-def _amount(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
+def _amount(text: str) -> Decimal | None:
     try:
-        amount = Decimal(str(value))
+        amount = Decimal(text)
     except InvalidOperation:
         return None
     return amount if amount.is_finite() and abs(amount) < Decimal(10) ** 15 else None
 
 
-def _moment(value: object) -> datetime | None:
+def _moment(text: str) -> datetime | None:
     """Return Unix seconds, as the filters use them, or an ISO 8601 text as a moment in UTC."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
-        if isinstance(value, str) and not value.isdecimal():
-            moment = datetime.fromisoformat(value)
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = float(value)
-    except (ValueError, OverflowError):
+        if text.replace(".", "", 1).isdecimal():
+            return datetime.fromtimestamp(float(text), UTC)
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
         return None
-    return datetime.fromtimestamp(seconds, UTC) if 0 <= seconds <= _LAST_SECOND else None
