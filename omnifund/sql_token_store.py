@@ -51,13 +51,6 @@ _NOW: Final[dict[str, sa.ColumnElement[Any]]] = {
 # row, the second waits for the first and sees what that has written.
 _ISOLATION: Final = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _INSERT: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-# Built once, as every refresh needs them: building one takes longer than executing it.
-_REPLACE: Final = sa.update(connections).where(
-    connections.c.id == sa.bindparam("its_id"), connections.c.record == sa.bindparam("old")
-)
-_UNLOCK: Final = sa.delete(claims).where(
-    claims.c.name == sa.bindparam("its_name"), claims.c.holder == sa.bindparam("its_holder")
-)
 # SQLite's name of the error, or PostgreSQL's SQLSTATE; what either begins with.
 _UNKNOWN: Final = "the database failed"
 _FAILURES: Final = {
@@ -96,6 +89,7 @@ class SQLTokenStore:
         self._process = os.getpid()
         self._insert: Any = _INSERT[engine.dialect.name]
         now = self._now = _NOW[engine.dialect.name]
+        # Built once, as every request needs them: building one takes longer than executing it.
         expires_at = connections.c.expires_at
         self._select_record = sa.select(connections.c.record).where(
             connections.c.id == sa.bindparam("id"), sa.or_(expires_at.is_(None), expires_at > now)
@@ -150,13 +144,14 @@ class SQLTokenStore:
     def replace(
         self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes
     ) -> bool:
-        values: dict[str, Any] = {"its_id": connection_id, "old": old, "record": new}
+        values: dict[str, Any] = {"record": new}
         if refreshed_at is not None:
             values["refreshed_at"] = refreshed_at
 
         def work(db: sa.Connection) -> bool:
-            replaced = db.execute(_REPLACE, values).rowcount > 0
-            db.execute(_UNLOCK, {"its_name": _lock_name(connection_id), "its_holder": lock})
+            ours = connections.c.id == connection_id, connections.c.record == old
+            replaced = db.execute(sa.update(connections).where(*ours).values(values)).rowcount > 0
+            db.execute(sa.delete(claims).where(*_locked_by(connection_id, lock)))
             return replaced or self._record(db, connection_id) == new
 
         return self._run(work)
@@ -194,10 +189,9 @@ class SQLTokenStore:
     def release(
         self, connection_id: str, holder: bytes, value: bytes = b"", seconds: int = 0
     ) -> None:
-        ours = claims.c.name == _lock_name(connection_id), claims.c.holder == holder
         values = {"holder": value, "expires_at": self._now + seconds}
         statement = sa.update(claims).values(values) if seconds else sa.delete(claims)
-        self._run(lambda db: db.execute(statement.where(*ours)))
+        self._run(lambda db: db.execute(statement.where(*_locked_by(connection_id, holder))))
 
     def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
         def work(db: sa.Connection) -> list[bytes | None]:
@@ -273,6 +267,10 @@ def _sentence(error: SQLAlchemyError) -> str:
     cause = getattr(error, "orig", None)
     code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None))
     return next((text for key, text in _FAILURES.items() if code.startswith(key)), _UNKNOWN)
+
+
+def _locked_by(connection_id: str, holder: bytes) -> tuple[sa.ColumnElement[bool], ...]:
+    return claims.c.name == _lock_name(connection_id), claims.c.holder == holder
 
 
 def _lock_name(connection_id: str) -> str:
