@@ -282,12 +282,9 @@ class _Stream(httpcore2.NetworkStream):
     """
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
-        self._stream, self._last_byte, self._unsent = stream, b"", b""
+        self._stream, self._last_byte = stream, b""
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
-        if self._unsent:
-            data, self._unsent = self._unsent, b""
-            self._stream.write(data, timeout.to_finish())
         data, self._last_byte = self._last_byte, b""
         if not data:
             data = self._stream.read(max_bytes, timeout.to_finish())
@@ -299,7 +296,7 @@ class _Stream(httpcore2.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
-        self._unsent += buffer
+        self._stream.write(buffer, timeout.to_finish())
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
