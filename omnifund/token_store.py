@@ -202,7 +202,7 @@ class RedisTokenStore(RedisStore):
     def list_ids(self, refreshed_before: int | None = None) -> list[str]:
         before = "+inf" if refreshed_before is None else refreshed_before
         (found,) = self.execute(("ZRANGEBYSCORE", _INDEX, "-inf", before))
-        return [each.decode() for each in found]
+        return [each.decode(errors="replace") for each in found]
 
     def unlist(self, connection_id: str, refreshed_before: int) -> None:
         self.execute(("EVAL", _UNLIST, 1, _INDEX, connection_id, refreshed_before))

@@ -322,3 +322,11 @@ def _every_method(store: TokenStore) -> None:
     assert store.list_ids() == []
     save(store, refreshed_at=1)
     assert store.delete("user 1", listed=True)
+
+
+def test_what_is_no_id_in_the_list_of_redis_ends_no_run(redis_url: str) -> None:
+    """K30: whoever writes to Redis does not end `keep_alive` and `reseal` with a traceback."""
+    store = RedisTokenStore(redis.Redis.from_url(redis_url, **OPTIONS))
+    store.execute(("ZADD", "omnifund:connections", 1, b"\xff", 2, "user 1"))
+    unreadable, listed = store.list_ids()
+    assert (store.load(unreadable), listed) == (None, "user 1")
