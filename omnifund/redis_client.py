@@ -42,8 +42,15 @@ _FAILURES: Final[tuple[tuple[Any, str], ...]] = (
     ((exceptions.TimeoutError, TimeoutError), "Redis did not respond in time"),
     (Exception, "Redis is unreachable"),
 )
-# What a read returns when there is no such key.
-_ABSENT: Final[dict[Any, Any]] = {"GET": None, "GETEX": None, "LRANGE": []}
+# What stands for the error about a key that has another type.
+_ABSENT: Final[dict[Any, Any]] = {
+    "GET": None,
+    "GETEX": None,
+    "LRANGE": [],
+    "ZADD": None,
+    "ZRANGEBYSCORE": [],
+    "ZREM": None,
+}
 
 
 class RedisClient(Protocol):
@@ -79,9 +86,9 @@ class RedisStore:
     def execute(self, *commands: Command) -> list[Any]:
         """Send the commands in one round trip, in order, and return their results.
 
-        They are not a transaction. Results are redis-py's: ``OK`` is ``True``. A key of another
-        type counts as absent where it is read, and is reported. Raises ``StoreUnavailable`` when
-        Redis or any one command failed.
+        They are not a transaction. Results are redis-py's: ``OK`` is ``True``. Where a command of
+        ``_ABSENT`` finds a key of another type, that counts as absent, and is reported. Raises
+        ``StoreUnavailable`` when Redis or any one command failed.
         """
         results = self.attempt(*commands)
         for number, (command, result) in enumerate(zip(commands, results, strict=True)):

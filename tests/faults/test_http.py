@@ -84,6 +84,23 @@ def test_a_good_response_arrives_whole() -> None:
     assert (response.status, response.body, response.headers["X-More"]) == (201, b'{"a": 1}', "yes")
 
 
+def test_a_response_that_comes_before_the_request_has_been_read_arrives() -> None:
+    """A server may refuse a request by its head (RFC 9112 §9.5)."""
+
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(20)
+            connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(refuse)
+        port = listener.getsockname()[1]
+        response = post(HTTPClient(f"http://127.0.0.1:{port}"), "x" * 5_000_000)
+        refused.result()
+    assert (response.status, response.body) == (413, b"no")
+
+
 @pytest.mark.parametrize("piece", [READ_BYTES, 1, 7], ids=["whole", "bytes", "sevens"])
 @pytest.mark.parametrize(
     ("wire", "body", "can_be_kept"),

@@ -324,6 +324,20 @@ def _every_method(store: TokenStore) -> None:
     assert store.delete("user 1", listed=True)
 
 
+def test_a_list_of_another_type_is_begun_again(redis_url: str) -> None:
+    """K30: no sign-in is lost, no refresh and no disconnecting fails, and later runs find it."""
+    store = RedisTokenStore(redis.Redis.from_url(redis_url, **OPTIONS))
+    save(store, refreshed_at=1)
+    store.execute(("SET", "omnifund:connections", "x"))
+    assert store.list_ids() == []
+    assert replace(store, OLD, NEW, refreshed_at=2)
+    assert store.delete("user 1", listed=True)
+    for swap in (None, Swap("omnifund:browser:1", NEW, 9)):
+        store.execute(("SET", "omnifund:connections", "x"))
+        save(store, "user 2", refreshed_at=3, swap=swap)
+        assert store.list_ids() == ["user 2"]
+
+
 def test_what_is_no_id_in_the_list_of_redis_ends_no_run(redis_url: str) -> None:
     """K30: whoever writes to Redis does not end `keep_alive` and `reseal` with a traceback."""
     store = RedisTokenStore(redis.Redis.from_url(redis_url, **OPTIONS))
