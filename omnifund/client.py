@@ -38,6 +38,14 @@ from omnifund.token_store import TokenStore
 SIGN_IN_SECONDS: Final = 12 * 3600
 MIN_SECRET_KEY_LENGTH: Final = 32
 
+# Which event a failed sign-in is, by the first line that fits.
+_FAILURES: Final[tuple[tuple[type[errors.OmniFundError], Event], ...]] = (
+    (errors.InvalidState, Event.SIGN_IN_INVALID),
+    (errors.AccessDenied, Event.SIGN_IN_DENIED),
+    (errors.AuthorizationErrorResponse, Event.SIGN_IN_REFUSED),
+    (errors.OmniFundError, Event.SIGN_IN_FAILED),
+)
+
 Cookie = dict[str, Any]
 """Arguments of ``set_cookie``. With a ``max_age`` of 0 the browser deletes the cookie."""
 
@@ -318,11 +326,3 @@ class OmniFund:
     def _cookie(self, name: str, value: str, max_age: int | None) -> Cookie:
         flags = {"path": "/", "secure": self.secure_cookies, "httponly": True, "samesite": "lax"}
         return {"key": name, "value": value, "max_age": max_age, **flags}
-
-
-_FAILURES: Final[tuple[tuple[type[errors.OmniFundError], Event], ...]] = (
-    (errors.InvalidState, Event.SIGN_IN_INVALID),
-    (errors.AccessDenied, Event.SIGN_IN_DENIED),
-    (errors.AuthorizationErrorResponse, Event.SIGN_IN_REFUSED),
-    (errors.OmniFundError, Event.SIGN_IN_FAILED),
-)

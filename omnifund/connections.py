@@ -56,11 +56,12 @@ class Failure(NamedTuple):
 class RefreshLock:
     """The result of asking for the refresh lock, all read at one moment.
 
-    ``acquired``: this caller may refresh. ``failure``: a recent refresh failed. ``stored``: the
-    token as stored now, or why there is none.
+    ``holder``: the random value by which the store knows this caller. ``acquired``: this caller may
+    refresh. ``failure``: a recent refresh failed. ``stored``: the token as stored now, or why there
+    is none.
     """
 
-    owner: bytes
+    holder: bytes
     acquired: bool
     failure: Failure | None
     stored: StoredToken | errors.ReauthorizationRequired
@@ -153,13 +154,13 @@ class Connections:
 
     def acquire_refresh_lock(self, connection_id: str, *, seconds: float) -> RefreshLock:
         """Ask for the refresh lock for ``seconds``, and read the token again under it."""
-        owner = secrets.token_bytes(16)
-        state = self.store.lock(connection_id, owner, seconds)
+        holder = secrets.token_bytes(16)
+        state = self.store.lock(connection_id, holder, seconds)
         if state.holder is not None and self._is_stale(state):
             # No process of this configuration wrote that: a planted value, or a failure from
             # before an operator corrected the client's credentials.
             self.store.release(connection_id, state.holder)
-            state = self.store.lock(connection_id, owner, seconds)
+            state = self.store.lock(connection_id, holder, seconds)
         failure = None
         if state.holder is not None and state.holder.startswith(self._failure_prefix()):
             reason = state.holder.removeprefix(self._failure_prefix()).decode("utf-8", "replace")
@@ -169,7 +170,7 @@ class Connections:
             stored = self.open(connection_id, state.record)
         except errors.ReauthorizationRequired as error:
             stored = error
-        return RefreshLock(owner, state.holder == owner, failure, stored)
+        return RefreshLock(holder, state.holder == holder, failure, stored)
 
     def _is_stale(self, state: LockState) -> bool:
         holder = state.holder or b""
@@ -182,11 +183,11 @@ class Connections:
     ) -> None:
         """Let other requests refresh: now, or after the ``failure``'s pause."""
         if failure is None:
-            self.store.release(connection_id, lock.owner)
+            self.store.release(connection_id, lock.holder)
             return
         mark = self._failure_prefix() + failure.reason.encode()
         seconds = min(failure.seconds, _MAX_PAUSE_SECONDS)
-        self.store.release(connection_id, lock.owner, mark, seconds)
+        self.store.release(connection_id, lock.holder, mark, seconds)
 
     def prepare(self, connection_id: str, token: Token) -> StoredToken:
         """Return ``token`` as it will be stored, so that ``replace`` can be repeated."""
@@ -202,7 +203,7 @@ class Connections:
         """
         moment = self._refreshed_at(new.token)
         return self.store.replace(
-            connection_id, old.version, new.version, refreshed_at=moment, lock=lock.owner
+            connection_id, old.version, new.version, refreshed_at=moment, lock=lock.holder
         )
 
     def end(
@@ -213,7 +214,7 @@ class Connections:
             return self.store.delete(connection_id, old.version, listed=False)
         record = self._seal(connection_id, _Ended(ended.ended_at, ended.reason))
         return self.store.replace(
-            connection_id, old.version, record, refreshed_at=NEVER, lock=lock.owner
+            connection_id, old.version, record, refreshed_at=NEVER, lock=lock.holder
         )
 
     def reseal(self) -> Resealed:
@@ -238,8 +239,8 @@ class Connections:
                 # A refresh replaces what it has read, and OmniFund has dropped that by then.
                 lock = self.acquire_refresh_lock(connection_id, seconds=_RESEAL_SECONDS)
                 if lock.acquired:  # Its place in the list stays.
-                    mine = lock.owner
-                    self.store.replace(connection_id, record, new, refreshed_at=None, lock=mine)
+                    held = lock.holder
+                    self.store.replace(connection_id, record, new, refreshed_at=None, lock=held)
             counts[min(number, 1)] += 1
         return Resealed(*counts)
 
@@ -257,4 +258,6 @@ class Connections:
 
 
 def _name(connection_id: str) -> str:
+    # The associated data of each record, in whatever store it is. It looks like Redis's key of the
+    # record, but nothing depends on that; changing it would make every stored record unreadable.
     return f"omnifund:{{{fingerprint(connection_id)}}}:token"

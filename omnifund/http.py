@@ -88,7 +88,7 @@ class HTTPClient:
         self._tls = ssl.create_default_context(cafile=ca_bundle or certifi.where())
         self._tls.hostname_checks_common_name = False  # RFC 9525, appendix A
         self._pools: dict[int, httpcore2.ConnectionPool] = {}
-        weakref.finalize(self, _close, self._pools)
+        weakref.finalize(self, _close, self._pools)  # Idle connections close with this client.
 
     def send(
         self,
@@ -311,4 +311,5 @@ class _Stream(httpcore2.NetworkStream):
     def close(self) -> None:
         self._stream.close()
 
+    # A connection that is made after its time belongs to no request.
     __del__ = close

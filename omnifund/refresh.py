@@ -121,10 +121,10 @@ class TokenRefresher:
             try:
                 stored = self.tokens.load(connection_id)
                 if stored.token.obtained_at > refreshed_before:
-                    continue  # Another run was faster,
+                    continue  # Another run was faster.
                 fresh = patient._refresh(connection_id, stored, wait=False)
                 if fresh.version == stored.version:
-                    continue  # or is at work on it.
+                    continue  # Another run is at work on it.
                 failures = 0
                 _raise_if_kept(fresh, stored)
             except errors.ConnectionNotFound:
@@ -233,7 +233,7 @@ class TokenRefresher:
         reason = "OmniFund rejected the refresh token (invalid_grant)"
         ended = errors.ConnectionEnded(reason, ended_at=int(self.clock()))
         if not self.tokens.end(connection_id, stale, lock, ended):
-            self.tokens.release_refresh_lock(connection_id, lock)
+            self.tokens.release_refresh_lock(connection_id, lock)  # `end` may have kept it.
             return self.tokens.load(connection_id)
         self._note(Event.REFRESH_REJECTED, connection_id)
         raise ended
