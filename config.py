@@ -52,7 +52,10 @@ _PLACEHOLDER: Final = re.compile(
 _ON_IN_LOCAL: Final[Any] = None
 
 _PATH: Final = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*")
-_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+# RFC 9110 §7.2, RFC 3986 §3.2.2; with underscores, which DNS and browsers allow.
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_AUTHORITY: Final = re.compile(rf"(?:{_HOST.pattern}|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")  # RFC 6750 §2.1
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
@@ -324,13 +327,15 @@ def web_address(value: str) -> SplitResult:
     try:
         url = urlsplit(value)
         port = url.port
+        if "[" in url.netloc:
+            ipaddress.IPv6Address(url.hostname or "")
     except ValueError:
         raise ValueError("is not a valid URL") from None
-    is_host = ":" in (url.hostname or "") or _HOST.fullmatch(url.hostname or "")
-    if url.scheme not in ("http", "https") or port == 0 or not is_host:
-        raise ValueError("must be an absolute http or https URL")
     if "@" in url.netloc:
         raise ValueError("must not contain a user name or password")
+    is_host = _AUTHORITY.fullmatch(url.netloc.lower())  # urlsplit finds a host in nearly anything
+    if url.scheme not in ("http", "https") or port == 0 or not is_host:
+        raise ValueError("must be an absolute http or https URL")
     _check_ascii(value)
     if "?" in value or "#" in value:
         raise ValueError("must not have a query or fragment")

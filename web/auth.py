@@ -90,7 +90,7 @@ def password() -> BaseResponse | str | tuple[str, int]:
     if not settings().password_grant:
         abort(404)
     next_path = omnifund().safe_next(request.values.get("next"))
-    if request.method == "GET":
+    if request.method != "POST":
         return _password_form(next_path)
     csrf.protect()
     username, secret = request.form.get("username", ""), request.form.get("password", "")
@@ -240,7 +240,8 @@ def origin_to_move_to() -> str | None:
     other host is one that a proxy has put into the request. Who redirects there adds ``MOVED``.
     """
     # Werkzeug's request.host is empty for a name with an underscore, which DNS and browsers allow.
-    here = urlsplit(f"//{request.headers.get('Host', '')}")  # checked by web/incoming.py
+    host = request.host or request.headers.get("Host", "")  # checked by web/incoming.py
+    here = urlsplit(f"//{host}")
     target = urlsplit(settings().omnifund_redirect_uri)
     name, wanted = here.hostname or "", target.hostname or ""
     is_loopback = {name, wanted} <= LOOPBACK_HOSTS and here.port == target.port

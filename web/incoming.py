@@ -1,12 +1,14 @@
-"""What arrives, before Flask sees it: proxies, hosts, and what Werkzeug cannot read."""
+"""What arrives, before a view sees it: proxies, hosts, and what Werkzeug cannot read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from string import punctuation
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Flask, abort, request
 from werkzeug.exceptions import BadRequest, HTTPException
@@ -87,6 +89,10 @@ def _readable(app: WSGIApplication, settings: Settings) -> WSGIApplication:
 
     def readable(environ: WSGIEnvironment, start_response: Any) -> Any:
         environ["REMOTE_ADDR"] = _without_port(environ.get("REMOTE_ADDR", ""))
+        # Werkzeug decodes a query as UTF-8; some servers pass on other bytes.
+        environ["QUERY_STRING"] = quote(
+            environ.get("QUERY_STRING", ""), safe=punctuation, encoding="latin-1"
+        )
         for name, parse in _OPTIONAL.items():
             if name in environ and not _can_be_read(environ[name], parse):
                 del environ[name]
@@ -118,8 +124,10 @@ def _without_port(address: str) -> str:
     """Return the IP address in ``192.0.2.1:4711``, ``[2001:db8::7]:4711`` or without brackets."""
     if address.startswith("["):
         return address[1:].partition("]")[0]
-    # An IPv6 address has at most seven colons.
-    return address.rpartition(":")[0] if address.count(":") in (1, 8) else address
+    with suppress(ValueError):
+        ip_address(address)
+        return address
+    return address.rpartition(":")[0] or address
 
 
 def _behind_proxies(app: WSGIApplication, count: int) -> WSGIApplication:
@@ -142,6 +150,8 @@ def _refuse() -> None:
     if (host := request.environ.get(_REFUSED_HOST)) is not None:
         log.warning("http:host:refused", host=host[:100])
         abort(400)
+    if request.method != "POST" or request.url_rule is None:
+        return
     try:
         # Now: what the server cannot read, or what is longer than a form may be, is the client's
         # mistake. Werkzeug cuts a body in chunks at its limit, unless somebody reads on.

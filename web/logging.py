@@ -203,12 +203,14 @@ def _redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def _escape(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Escape what would move a terminal's cursor or reorder its text; a traceback keeps lines."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             lines = value.split("\n") if name == "exception" else [value]
-            event[name] = "\n".join(
-                line if line.isprintable() else repr(line)[1:-1] for line in lines
-            )
+            event[name] = "\n".join("".join(map(_printable, line)) for line in lines)
     return event

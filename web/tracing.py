@@ -50,7 +50,11 @@ class Tracing:
             parent = TraceContextTextMapPropagator().extract({"traceparent": sent})
             # An exception's text may hold a secret.
             with self._tracer.start_as_current_span(
-                "request", parent, trace.SpanKind.SERVER, record_exception=False
+                "request",
+                parent,
+                trace.SpanKind.SERVER,
+                record_exception=False,
+                set_status_on_exception=False,
             ):
                 return serve(environ, start_response)
 

@@ -413,6 +413,11 @@ def test_a_foreign_host_is_refused_where_hosts_are_configured(redis_url: str) ->
         ("[::1]:8000", "[::1]", True),
         ("[::1]", "::1", True),
         ("[::2]", "[::1]", False),
+        ("[::1].evil", "[::1]", False),
+        ("[::1]evil:80", "[::1]", False),
+        ("evil[::1]", "[::1]", False),
+        ("[::1]..:80", "[::1]", False),
+        ("::1", "[::1]", False),
         ("192.0.2.7:80", "192.0.2.7", True),
         ("192.0.2.77", "192.0.2.7", False),
     ],
@@ -456,6 +461,34 @@ def test_a_host_that_no_machine_can_have_is_refused_with_a_page(
         assert client.post("/logout", headers={"Host": host}).status_code == 400
 
 
+@pytest.mark.parametrize("query", ["x=\xff", "\xe9", "state=%ff"])
+def test_a_query_that_is_not_utf_8_is_no_obstacle_to_a_page(redis_url: str, query: str) -> None:
+    """K1: not every server refuses the raw bytes."""
+    with running_stack(redis_url) as stack:
+        client = stack.app.test_client(use_cookies=False)
+        overrides = {"QUERY_STRING": query}
+        for method, path, status in (
+            *(("GET", "/nothing", 404), ("POST", "/", 405), ("GET", "/callback", 400)),
+            *(("GET", "/dashboard", 302), ("GET", "/customers", 302)),
+        ):
+            answer = client.open(path, method=method, environ_overrides=overrides)
+            assert (answer.status_code, path) == (status, path)
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_only_a_form_is_read(merchant: Merchant) -> None:
+    """A probe, a file, or a page that does not exist is what it is, whatever is sent to it."""
+    too_long = "x" * 70_000
+    for method, path, status in (
+        *(("GET", "/healthz", 200), ("GET", "/static/app.css", 200), ("POST", "/nothing", 404)),
+        *(("POST", "/", 405), ("PUT", "/logout", 405), ("POST", "/logout", 413)),
+    ):
+        answer = merchant.http.request(
+            method, merchant.site + path, data=too_long, allow_redirects=False, timeout=10
+        )
+        assert (answer.status_code, path) == (status, path)
+
+
 def seen_by_the_app(stack: Stack, headers: dict[str, str], path: str = "/") -> Request:
     """The request as the app's views see it."""
     seen = []
@@ -488,6 +521,7 @@ def test_forwarded_headers_are_trusted_from_the_configured_number_of_proxies(
         ("[2001:db8::7]", "2001:db8::7"),
         ("2001:db8:0:0:0:0:0:7:4711", "2001:db8:0:0:0:0:0:7"),
         ("2001:db8::7", "2001:db8::7"),
+        ("::2:3:4:5:6:7:8", "::2:3:4:5:6:7:8"),
         ("203.0.113.7", "203.0.113.7"),
         ("unknown:4711", "unknown"),
     ],

@@ -11,6 +11,7 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
+from local_omnifund.settings import DEMO_MERCHANT_PASSWORD
 from tests.support.browsing import csrf_token_of
 from tests.support.rig import fleet, rig
 from tests.support.servers import REPOSITORY
@@ -86,6 +87,16 @@ def test_guessing_passwords_is_stopped_without_locking_the_account(limited: Stac
     # One address may not go through many accounts either.
     many = [post("192.0.2.3", f"merchant-{number}") for number in range(22)]
     assert many == [401] * 20 + [429] * 2
+
+
+def test_no_password_is_tried_by_another_method_than_post(limited: Stack) -> None:
+    """G1, G5: HEAD takes the way of GET, whatever its body holds."""
+    client = limited.app.test_client()
+    form = {"username": "merchant", "password": DEMO_MERCHANT_PASSWORD}
+    for method, status in (("HEAD", 200), ("GET", 200), ("OPTIONS", 200), ("PUT", 405)):
+        answer = client.open("/login/password", method=method, data=form)
+        assert (answer.status_code, "Location" in answer.headers) == (status, False)
+        assert client.get("/session").json == {"signed_in": False}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -193,6 +194,19 @@ def test_another_name_of_the_site_is_moved_to_the_configured_one_before_the_star
             # However a proxy rewrites the host, it never becomes a loop.
             again = client.get(location.removeprefix(configured), base_url=f"https://{host}")
             assert again.headers["Location"].startswith(stack.omnifund_url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:443", "[::1]", "[::1]:443"])
+@pytest.mark.parametrize("port", [None, "443"])
+def test_a_default_port_makes_no_other_host(redis_url: str, host: str, port: str | None) -> None:
+    """A7: a proxy names it in ``X-Forwarded-Port``."""
+    options: dict[str, Any] = {"omnifund_redirect_uri": "https://localhost/callback"}
+    with running_stack(redis_url, trusted_proxies=1, **options) as stack:
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": host}
+        if port is not None:
+            forwarded["X-Forwarded-Port"] = port
+        answer = stack.app.test_client().get("/login", headers=forwarded)
+        assert answer.headers["Location"].startswith("https://localhost/login?")
 
 
 @pytest.mark.parametrize(

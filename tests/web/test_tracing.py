@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from flask import Flask
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from werkzeug import Request, Response
 
@@ -22,6 +23,8 @@ from tests.support.processes import free_port, wait_until
 from tests.support.programs import clean_environment
 from tests.support.rig import Fleet, fleet
 from tests.support.servers import REPOSITORY, serve
+from tests.support.stack import app_settings
+from web.tracing import Tracing
 
 
 @dataclass
@@ -122,6 +125,24 @@ def test_no_secret_is_in_a_trace(redis_url: str) -> None:
     query = query_of(callback)
     hidden = [query["code"], query["state"], token.access_token, merchant.session_id, "some-"]
     assert [secret for secret in hidden if secret.encode() in sent] == []
+
+
+def test_an_exception_that_no_page_explains_is_in_no_trace() -> None:
+    """D2: its text may hold a secret."""
+    collector, app = Collector(), Flask(__name__)
+
+    def fail(_environ: Any, _start_response: Any) -> Any:
+        raise RuntimeError("refresh_token=a-canary")
+
+    app.wsgi_app = fail  # type: ignore[assignment,method-assign]  # as Flask documents it
+    with serve(collector.app) as server:
+        settings = app_settings("redis://localhost:1", otel_exporter_otlp_endpoint=server.url)
+        Tracing(settings).init_app(app)
+        with pytest.raises(RuntimeError):
+            app.test_client().get("/")
+        app.extensions["traces"].shutdown()
+    assert [span.name for span in collector.spans] == ["request"]
+    assert b"a-canary" not in b"".join(collector.bodies)
 
 
 def test_a_parent_is_believed_behind_a_trusted_proxy_only(redis_url: str) -> None:

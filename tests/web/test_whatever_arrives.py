@@ -164,7 +164,8 @@ def test_whatever_bytes_a_request_line_or_a_header_holds(
 @pytest.mark.parametrize(
     "host",
     [b"\xff", b"a..b", b".", b"a b", b"a/b", b"a@b", b"[", b"[::::]", b"[::1", b"[1]:x", b"a:99999",
-     b"a:-1", b"a:\xb2", b"a" * 64 + b".example", b"%61", b"xn--\xe9"],
+     b"a:-1", b"a:\xb2", b"[::1].evil", b"evil[::1]", b"[::1]x", b"[v1.abc]", b"[::1%25lo]", b"-",
+     b"-a.b", b"a-.b", b"xn--", b"a:000000080", b"a" * 64 + b".example", b"%61", b"xn--\xe9"],
 )  # fmt: skip
 def test_whatever_bytes_the_host_header_holds(running: Fleet, host: bytes) -> None:
     """K1, G4: a host that cannot be one is refused with a page whose links work."""
