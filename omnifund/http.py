@@ -86,7 +86,7 @@ class HTTPClient:
         self._timeouts = (connect_timeout, read_timeout, self.total_timeout)
         # Loading the authorities takes some 20 ms of CPU: once, not per connection.
         self._tls = ssl.create_default_context(cafile=ca_bundle or certifi.where())
-        self._tls.hostname_checks_common_name = False  # RFC 9525, appendix A
+        self._tls.hostname_checks_common_name = False  # subjectAltName only: RFC 9525
         self._pools: dict[int, httpcore2.ConnectionPool] = {}
         weakref.finalize(self, _close, self._pools)  # Idle connections close with this client.
 

@@ -169,19 +169,20 @@ class RedisTokenStore(RedisStore):
         swap: Swap | None,
         also: Sequence[Command],
     ) -> bytes | None:
-        expiry = () if seconds is None else ("EX", seconds)
-        place: Command = ("ZADD", _INDEX, refreshed_at or 0, connection_id)
-        commands: list[Command] = [("SET", self.key(connection_id), record, *expiry)]
-        commands += [("SET", name, value, "XX", "KEEPTTL") for name, value in completes.items()]
-        if refreshed_at is not None:
-            # First: an ID without a record is dropped later, a record without one never found.
-            commands.insert(0, place)
+        swapping: list[Command] = []
         if swap is not None:
-            commands.insert(0, ("EVAL", _SWAP, 1, swap.name, swap.value, swap.seconds))
-        results = self.execute(*commands, *also)
-        if refreshed_at is not None and results[commands.index(place)] is None:
-            self.execute(("DEL", _INDEX), place)  # No process wrote that: it has another type.
-        return results[0] if swap is not None else None
+            swapping = [("EVAL", _SWAP, 1, swap.name, swap.value, swap.seconds)]
+        # Before the record: an ID without one is dropped later, a record without ID never found.
+        listing: list[Command] = []
+        if refreshed_at is not None:
+            listing = [("ZADD", _INDEX, refreshed_at, connection_id)]
+        expiry = () if seconds is None else ("EX", seconds)
+        storing: Command = ("SET", self.key(connection_id), record, *expiry)
+        completing = [("SET", name, value, "XX", "KEEPTTL") for name, value in completes.items()]
+        results = self.execute(*swapping, *listing, storing, *completing, *also)
+        if listing and results[len(swapping)] is None:
+            self.execute(("DEL", _INDEX), *listing)  # No process wrote that: it has another type.
+        return results[0] if swapping else None
 
     def replace(
         self, connection_id: str, old: bytes, new: bytes, *, refreshed_at: int | None, lock: bytes

@@ -175,17 +175,15 @@ class RedisSessions(ServerSideSessionInterface):
             return session
         try:
             session = cast(MerchantSession, super().open_session(app, request))
+            if _TOKEN in session:
+                session.token, session.is_stored = dict.pop(session, _TOKEN), True
+            else:
+                dict.update(session, self._visitors.open_session(app, request) or {})
         except StoreUnavailable as failure:
             session.failure = failure
-            return session
         except Exception as error:  # noqa: BLE001 - without a session, Flask cannot make a page
             logging.log.error("session:read:failed", exc_info=error)
             session.failure = StoreUnavailable("the session could not be read")
-            return session
-        if _TOKEN in session:
-            session.token, session.is_stored = dict.pop(session, _TOKEN), True
-        else:
-            dict.update(session, self._visitors.open_session(app, request) or {})
         return session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:

@@ -489,6 +489,21 @@ def test_only_a_form_is_read(merchant: Merchant) -> None:
         assert (answer.status_code, path) == (status, path)
 
 
+def test_no_form_of_any_page_does_anything_without_its_token(merchant: Merchant) -> None:
+    """G1: those of the demo, and of pages to come. ``CSRFProtect`` checks POST, and not HEAD."""
+    merchant.sign_in()
+    forms = 0
+    for rule in merchant.at.app.url_map.iter_rules():
+        unsafe = (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}
+        assert unsafe <= {"POST"}, rule
+        if unsafe:
+            answer = merchant.post(re.sub(r"<[^>]+>", "x", rule.rule), {})
+            assert (answer.status_code, "form has expired" in answer.text) == (400, True), rule
+            forms += 1
+    assert forms > 5
+    assert merchant.get("/session").json()["signed_in"] is True
+
+
 def seen_by_the_app(stack: Stack, headers: dict[str, str], path: str = "/") -> Request:
     """The request as the app's views see it."""
     seen = []
