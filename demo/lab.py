@@ -193,7 +193,7 @@ def run(card_id: str) -> BaseResponse:
             forged = urlencode({"code": "a-code-of-another-person", "state": state})
             url = f"{url_for('auth.callback')}?{forged}"
         else:
-            _arm(card, scope="state", state=state)
+            _enable(card.faults, scope="state", state=state)
         response = auth.with_cookies(redirect(url), started)
     else:
         connection = auth.connection()
@@ -230,7 +230,11 @@ def _run(card: Card, connection: auth.Connection) -> BaseResponse:
         return redirect(url_for("pages.dashboard"), code=303)
     # After an hour in the lab the access token has expired, and OmniFund may have deleted it.
     access_token = omnifund().valid_token(connection.id, connection.stored).token.access_token
-    _arm(card, scope="bearer", access_token=access_token)
+    # A refresh of another tab may replace this access token meanwhile: no other may expire.
+    expiring = [fault for fault in card.faults if fault == "access_token_expired"]
+    others = [fault for fault in card.faults if fault not in expiring]
+    _enable(others, access_token, scope="bearer")
+    _enable(expiring, access_token, scope="token")
     if card.way is Way.TABS:
         _expire(access_token)
         began = f"{omnifund().clock():.3f}"
@@ -238,19 +242,17 @@ def _run(card: Card, connection: auth.Connection) -> BaseResponse:
     return redirect(url_for("pages.customers"), code=303)
 
 
-def _arm(card: Card, *, access_token: str = "", **where: str) -> None:
-    """Enable the card's faults at Local OmniFund, for this sign-in or this connection only."""
+def _enable(faults: Sequence[str], access_token: str = "", /, **scope: str) -> None:
+    """Enable these faults at Local OmniFund, in one scope only, and disable all others there."""
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     if access_token:
         headers["Authorization"] = f"Bearer {access_token}"
-    # The fault of a card that was run before may still be waiting.
-    for method, fault in [("DELETE", {}), *(("POST", {"id": fault}) for fault in card.faults)]:
-        body = urlencode({**fault, **where})
-        response = omnifund().http.send(
-            method, "/faults", headers=headers, body=body, max_bytes=_MAX_RESPONSE_BYTES
-        )
-        if response.status not in (201, 204):
-            raise OmniFundUnavailable("this OmniFund cannot enable that fault")
+    body = urlencode({"id": faults, **scope}, doseq=True)
+    response = omnifund().http.send(
+        "PUT", "/faults", headers=headers, body=body, max_bytes=_MAX_RESPONSE_BYTES
+    )
+    if response.status != 204:
+        raise OmniFundUnavailable("this OmniFund cannot enable that fault")
 
 
 def _expire(access_token: str) -> None:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import Forbidden, HTTPException
 
 from local_omnifund.context import services
 from local_omnifund.data import Book, Record
-from local_omnifund.faults import ALL, AT_API, Fault, grant_scope
+from local_omnifund.faults import ALL, AT_API, Fault, grant_scope, token_scope
 from local_omnifund.misbehavior import instead_of_data
 from local_omnifund.models import Token
 from local_omnifund.oauth import JSON_HEADERS, OmniFundError
@@ -39,7 +39,7 @@ class BearerToken(BearerTokenValidator):
         # The tokens of a deactivated client are rejected too.
         if token is None or services().clients.find_active(token.client_id) is None:
             raise OmniFundError("invalid_grant", INVALID_TOKEN)
-        scopes = [ALL, *token.scopes, grant_scope(token.grant)]
+        scopes = [ALL, *token.scopes, grant_scope(token.grant), token_scope(token)]
         if services().store.now() > token.expires_at:
             # Otherwise the fault would strike the token that replaces this one.
             services().faults.take([Fault.ACCESS_TOKEN_EXPIRED], scopes)

@@ -33,6 +33,7 @@ from local_omnifund.faults import (
     browser_scope,
     grant_scope,
     state_scope,
+    token_scope,
 )
 from local_omnifund.models import Client, Token
 from local_omnifund.oauth import OmniFundRequest
@@ -183,6 +184,17 @@ def enable() -> tuple[Response, int]:
     return jsonify(_as_json(Enabled(fault, scope.partition(":")[0], times))), 201
 
 
+@blueprint.put("/faults")
+def replace() -> tuple[str, int]:
+    """Enable each fault `id` of a form (one, several, or none) once, and no other in a `scope`."""
+    faults = [_fault(name) for name in request.form.getlist("id")]
+    known = [fault for fault in faults if fault]
+    if len(known) < len(faults):
+        _reject("One of the ids is not in /faults.json.")
+    services().faults.replace(known, _scope(request.form.get("scope"), request.form.get("state")))
+    return "", 204
+
+
 @blueprint.delete("/faults")
 @blueprint.delete("/faults/<name>")
 def disable(name: str | None = None) -> tuple[str, int]:
@@ -208,8 +220,9 @@ def _fields() -> Mapping[str, object]:
 def _scope(name: object, state: object) -> str:
     """The scope that a program names.
 
-    `state` comes with the parameter `state`, `browser` with the cookie of the page `/faults`, and
-    `bearer` (one grant and all its tokens) with `Authorization: Bearer` and an access token.
+    `state` comes with the parameter `state`, `browser` with the cookie of the page `/faults`;
+    `bearer` (one grant and all its tokens) and `token` (one access token alone) with the access
+    token as `Authorization: Bearer`.
     """
     if name == ALL:
         return ALL
@@ -219,8 +232,10 @@ def _scope(name: object, state: object) -> str:
         return browser_scope(browser)
     if name == "bearer":
         return grant_scope(_bearer_token("The scope bearer needs a known access token.").grant)
+    if name == "token":
+        return token_scope(_bearer_token("The scope token needs a known access token."))
     return _reject(
-        "The scope must be all, browser (with its cookie), state (with state), or bearer."
+        "The scope must be all, browser (with its cookie), state (with state), bearer, or token."
     )
 
 

@@ -1,8 +1,8 @@
 """Fault injection: what Local OmniFund can be told to do wrong, in which scope, and how often.
 
-A scope is `all`, one browser, one authorization request (by its `state`), or one grant (the code
-and all tokens of one consent). A code and its tokens carry the scopes of their authorization
-request, so a fault affects only the requests that it was enabled for.
+A scope is `all`, one browser, one authorization request (by its `state`), one grant (the code and
+all tokens of one consent), or one access token. A code and its tokens carry the scopes of their
+authorization request, so a fault affects only the requests that it was enabled for.
 
     faults:<scope>            hash: fault -> how many times it is left, or -1 until it is cleared
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from redis import Redis
 
-from local_omnifund.models import digest
+from local_omnifund.models import Token, digest
 
 PREFIX = "local_omnifund:faults:"
 LIFE_SECONDS = 600
@@ -99,6 +99,11 @@ def grant_scope(grant: str) -> str:
     return f"grant:{grant}"
 
 
+def token_scope(token: Token) -> str:
+    """The scope of one access token."""
+    return f"token:{token.key}"
+
+
 class Faults:
     """Enabled faults in Redis. Any Redis failure surfaces as `RedisError`."""
 
@@ -111,6 +116,15 @@ class Faults:
         """Enable `fault` for `times` requests in `scope` within the next ten minutes."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(PREFIX + scope, fault.id, times)
+            pipe.expire(PREFIX + scope, LIFE_SECONDS)
+            pipe.execute()
+
+    def replace(self, faults: Sequence[Fault], scope: str) -> None:
+        """Enable each of `faults` once in `scope`, and disable every other fault there."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(PREFIX + scope)
+            for fault in faults:
+                pipe.hset(PREFIX + scope, fault.id, 1)
             pipe.expire(PREFIX + scope, LIFE_SECONDS)
             pipe.execute()
 

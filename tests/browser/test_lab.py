@@ -204,11 +204,11 @@ def test_two_races_of_five_tabs_share_a_refresh(page: Page, stack: Stack) -> Non
     other.goto(f"{stack.url}/lab")
     for each in (page, other):
         press(each, "five_tabs")
-    page.wait_for_timeout(200)
+    expect(page.locator("[data-outcome]").first).to_contain_text(re.compile("waiting|succeeded"))
     page.reload()
     for each in (page, other):
-        verdict = each.locator("[data-verdict]")
-        expect(verdict).to_contain_text("5 of 5 requests returned", timeout=20_000)
+        # On a busy machine the race may be over when it is loaded again: drawn, and not run.
+        expect(each.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
 
 
 def test_a_race_of_long_ago_is_not_run_again(page: Page, stack: Stack) -> None:

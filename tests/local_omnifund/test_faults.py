@@ -242,6 +242,44 @@ def test_an_expired_token_uses_up_its_expiry(site: Site) -> None:
     assert armed(site) == []
 
 
+def test_a_fault_of_one_access_token_spares_the_one_that_replaces_it(site: Site) -> None:
+    """A refresh may come between the moment when a program names the token and the fault."""
+    first = site.password().json()
+    second = site.refresh(first["refresh_token"]).json()
+    arm(site, "access_token_expired", scope="token", bearer=first["access_token"])
+    assert [each["scope"] for each in armed(site)] == ["token"]
+    assert site.api("customers", second["access_token"]).status_code == 200
+    assert site.api("customers", first["access_token"]).status_code == 401
+    assert armed(site) == []
+
+
+def test_the_faults_of_one_scope_are_replaced(site: Site) -> None:
+    arm(site, "deny")
+    for fault in ("deny", "api_500"):
+        arm(site, fault, scope="state", state="mine")
+
+    def replace(**fields: object) -> int:
+        return requests.put(f"{site.url}/faults", data=fields, timeout=TIMEOUT).status_code
+
+    for refused in (
+        {"id": ["api_403", "planet"], "scope": "state", "state": "mine"},
+        {"id": "api_403", "scope": "planet"},
+        {"id": "api_403"},
+        {"id": "api_403", "scope": "state"},
+    ):
+        assert replace(**refused) == 400, refused
+    both = {"id": ["api_403", "api_500"], "scope": "state", "state": "mine"}
+    assert replace(**both) == replace(**both) == 204
+    assert [(each["id"], each["scope"], each["times"]) for each in armed(site)] == [
+        ("deny", "all", 1),
+        ("api_403", "state", 1),
+        ("api_500", "state", 1),
+    ]
+    assert 0 < site.redis.ttl(f"{PREFIX}all") <= LIFE_SECONDS
+    assert replace(scope="state", state="mine") == 204
+    assert [each["scope"] for each in armed(site)] == ["all"]
+
+
 def test_a_fault_is_forgotten_after_ten_minutes(site: Site) -> None:
     arm(site, "deny")
     assert 0 < site.redis.ttl(f"{PREFIX}all") <= LIFE_SECONDS == 600
@@ -324,6 +362,7 @@ def test_one_fault_is_cleared_in_one_scope(site: Site) -> None:
         ("scope=state", 400),
         ("scope=browser", 400),
         ("scope=bearer", 401),
+        ("scope=token", 401),
         ("scope=state&state=unknown", 204),
     ],
 )

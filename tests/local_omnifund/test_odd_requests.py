@@ -104,13 +104,15 @@ def in_path(before: str, method: str = "GET") -> Place:
     )
 
 
-def in_form(path: str, name: str, csrf_field: str = "", **others: str) -> Place:
+def in_form(
+    path: str, name: str, csrf_field: str = "", method: str = "POST", **others: str
+) -> Place:
     """A value in a form's field, beside the right CSRF token."""
 
     def place(at: Address, value: bytes) -> bytes:
         fields = others | ({csrf_field: at.csrf_token} if csrf_field else {})
         start = f"{urlencode(fields)}&{quote_from_bytes(name.encode())}=".encode()
-        return at.request("POST", path.encode(), start + quote_from_bytes(value).encode())
+        return at.request(method, path.encode(), start + quote_from_bytes(value).encode())
 
     return place
 
@@ -241,6 +243,12 @@ PLACES: dict[str, Place] = {
     **{
         f"fault {name}": in_form("/faults", name, id="deny", scope="state", state="s")
         for name in ("id", "scope", "state", "times")
+    },
+    **{
+        f"replaced fault {name}": in_form(
+            "/faults", name, method="PUT", id="deny", scope="state", state="s"
+        )
+        for name in ("id", "scope", "state")
     },
     **{
         f"fault page {name}": in_form("/faults/switch", name, "_csrf_token")

@@ -155,6 +155,26 @@ def test_local_omnifund_clears_the_faults_of_one_scope(
     assert [each["scope"] for each in armed] == left
 
 
+@pytest.mark.parametrize(
+    ("card", "left"),
+    [
+        ("access_token_expired", [("access_token_expired", "token")]),
+        ("refresh_slow", [("access_token_expired", "token"), ("refresh_slow", "grant")]),
+        ("five_tabs", [("refresh_slow", "grant")]),
+    ],
+)
+def test_a_card_expires_no_other_access_token(
+    stack: Stack, card: str, left: list[tuple[str, str]]
+) -> None:
+    """Otherwise it would strike the one that another tab is given at this moment."""
+    merchant = Merchant(stack)
+    merchant.sign_in()
+    for _ in range(2):
+        merchant.press("/lab", f"/lab/{card}")
+    armed = merchant.get(f"{stack.omnifund_url}/faults.json").json()["armed"]
+    assert sorted((each["id"], each["scope"]) for each in armed) == left
+
+
 def test_an_omnifund_without_switches_has_no_lab(redis_url: str) -> None:
     with rig(redis_url) as app:
         for path in ("/lab", "/lab/deny", "/lab/naive"):
