@@ -234,7 +234,7 @@ class RedisTokenStore(RedisStore):
         self.execute(("EVAL", _RELEASE, 1, name, holder, value, seconds * 1000))
 
     def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
-        # SET NX alone is not enough: redis-py sends it again when the connection breaks before the
+        # SET NX alone is not enough: it is sent again when the connection breaks before the
         # response, and the second SET would lose against the first.
         commands: list[Command] = []
         for name in names:
