@@ -299,7 +299,8 @@ def _amount(text: str) -> Decimal | None:
         amount = Decimal(text)
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and abs(amount) < Decimal(10) ** 15 else None
+    # Not abs(): arithmetic raises on the largest exponents that Decimal can read.
+    return amount if amount.is_finite() and amount.copy_abs() < Decimal(10) ** 15 else None
 
 
 def _moment(text: str) -> datetime | None:

@@ -123,7 +123,7 @@ class TokenRefresher:
                 if stored.token.obtained_at > refreshed_before:
                     continue  # Another run was faster.
                 fresh = patient._refresh(connection_id, stored, wait=False)
-                if fresh.version == stored.version:
+                if fresh.token == stored.token:
                     continue  # Another run is at work on it.
                 failures = 0
                 _raise_if_kept(fresh, stored)
@@ -159,14 +159,15 @@ class TokenRefresher:
         while True:
             lock = self.tokens.acquire_refresh_lock(connection_id, seconds=seconds)
             now = lock.stored
-            if isinstance(now, errors.ReauthorizationRequired) or now.version != stale.version:
+            if isinstance(now, errors.ReauthorizationRequired) or now.token != stale.token:
                 if lock.acquired:
                     self.tokens.release_refresh_lock(connection_id, lock)
                 if isinstance(now, errors.ReauthorizationRequired):
                     raise now
                 return now
             if lock.acquired:
-                return self._refresh_under_lock(connection_id, stale, lock, works=works)
+                # ``now``: encrypted with another key meanwhile, the same token has another version.
+                return self._refresh_under_lock(connection_id, now, lock, works=works)
             if lock.failure is not None:
                 raise _as_seen(_recent_failure(lock.failure), stale, works=works)
             if not wait:

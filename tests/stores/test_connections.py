@@ -612,6 +612,38 @@ class TestDuringARefresh:
         assert rotating.renew("user 1").token.generation == 2
 
 
+    def test_another_key_is_no_refresh(self, product: Product) -> None:
+        """M15, M8: a record is encrypted again after a request has read it."""
+        product.connect("user 1")
+        stored = product.omnifund.tokens.load("user 1")
+        rotating = product.process(secret_keys=["n" * 40, *product.keys])
+        assert rotating.reseal().older_key == 1
+        product.provider.revoke_access_tokens()
+        assert len(rotating.api.customers("user 1", stored=stored).items) > 0
+        assert product.provider.refreshes == 1
+        rejected = rotating.tokens.load("user 1")
+        assert rejected.token.generation == 1
+
+    def test_another_key_is_no_refresh_for_keep_alive(
+        self, product: Product, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """M15, M3"""
+        for user in ("user 1", "user 2"):
+            product.connect(user)
+        product.clock.advance(8 * DAY)
+        rotating = product.process(secret_keys=["n" * 40, *product.keys])
+        load = rotating.tokens.load
+
+        def load_before_another_process_reseals(connection_id: str) -> StoredToken:
+            stored = load(connection_id)
+            rotating.reseal()
+            return stored
+
+        monkeypatch.setattr(rotating.tokens, "load", load_before_another_process_reseals)
+        assert list(rotating.keep_alive()) == [("user 1", None), ("user 2", None)]
+        assert product.provider.refreshes == 2
+
+
 def test_the_database_contains_no_secret(product: Product) -> None:
     """M4, D1: whoever reads all of it learns no token."""
     product.connect("user 1")
