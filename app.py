@@ -61,7 +61,7 @@ def create_app(
     omnifund = current.from_settings(
         settings, http_class=http_class, clock=clock, on_event=on_event, time_redis=time_redis
     )
-    app.extensions.update(settings=settings, omnifund=omnifund)  # for web.current
+    app.extensions.update(settings=settings, omnifund=omnifund, redis_rights=[])  # for web/
     app.session_interface = RedisSessions(app, settings, omnifund)
 
     logging.init_app(app)

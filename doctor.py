@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import certifi
+from flask import current_app
 
 from config import LOOPBACK_HOSTS, ConfigurationError, Settings
 from omnifund import errors
@@ -110,7 +111,8 @@ def _redirect_uri(settings: Settings) -> Check:
 
 def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
     try:
-        missing = health.missing_rights(current.store(client))
+        more = current_app.extensions["redis_rights"]
+        missing = health.missing_rights(current.store(client), *more)
     except StoreUnavailable as problem:
         cause = f" ({problem.__cause__})" if problem.__cause__ else ""
         advice = "Check REDIS_URL (rediss is for TLS), the server, and its password."

@@ -25,6 +25,7 @@ def init_app(app: Flask) -> None:
     """Record what the app sends OmniFund, and show it."""
     app.register_blueprint(blueprint)
     app.extensions["navigation"].append(("inspector.inspector", "Inspector", _SECTION))
+    app.extensions["redis_rights"] += storage.RIGHTS
     app.context_processor(lambda: {"recording_id": g.request_id if hooks.is_kept() else None})
     app.context_processor(lambda: {} if auth.is_signed_in() else _for_strangers(app))
     hooks.init_app(app)
@@ -121,10 +122,9 @@ def _store_holds() -> list[dict[str, Any]]:
         RedisTokenStore.key(connection.id): "the tokens; encrypted",
         storage.key(fingerprint(connection.id)): "these recordings; masked, encrypted",
     }
-    found = store().execute(
-        *(("MEMORY", "USAGE", name) for name in names), *(("TTL", name) for name in names)
-    )
-    sizes, lifetimes = found[: len(names)], found[len(names) :]
+    lifetimes = store().execute(*(("TTL", name) for name in names))
+    # Not every Redis and not every user of it has this command: then there is an error for a size.
+    sizes = store().attempt(*(("MEMORY", "USAGE", name) for name in names))
     return [
         {"name": name, "bytes": size, "seconds": seconds, "meaning": meaning}
         for (name, meaning), size, seconds in zip(names.items(), sizes, lifetimes, strict=True)

@@ -24,6 +24,20 @@ MAX_RECORDINGS: Final = 30
 FAILED_SECONDS: Final = 600
 """How long a browser keeps its last failed sign-in."""
 
+_TRIED: Final = "omnifund:rights:list"
+RIGHTS: Final[tuple[Command, ...]] = (
+    ("DEL", _TRIED),
+    ("LPUSH", _TRIED, 1),
+    ("EXPIRE", _TRIED, 10),
+    ("RPUSH", _TRIED, 1),
+    ("RPOP", _TRIED),
+    ("LTRIM", _TRIED, 0, 0),
+    ("LRANGE", _TRIED, 0, -1),
+    ("PEXPIRE", _TRIED, 10),
+    ("DEL", _TRIED),
+)
+"""Tries the commands that recordings need, beside those of the app."""
+
 MAX_COOKIE_LENGTH: Final = 3000
 _COOKIE: Final = "omnifund_trace"
 

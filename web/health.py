@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-from flask import Blueprint, jsonify
+from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
 from omnifund.errors import StoreUnavailable
@@ -39,7 +39,7 @@ def readyz() -> tuple[Response, int]:
     if _stopping[0]:
         return jsonify(status="unavailable", reason="this server is stopping"), 503
     try:
-        missing = missing_rights(store())
+        missing = missing_rights(store(), *current_app.extensions["redis_rights"])
     except StoreUnavailable as error:
         return jsonify(status="unavailable", reason=str(error)), 503
     if missing:
@@ -48,10 +48,12 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="ready"), 200
 
 
-def missing_rights(redis: RedisStore) -> list[str]:
+def missing_rights(redis: RedisStore, *more: Command) -> list[str]:
     """Return the names of the commands that the app needs and Redis does not permit.
 
-    One round trip, which writes. Raises ``StoreUnavailable`` when Redis fails otherwise.
+    ``more``: commands that other parts need, as they have added them to
+    ``app.extensions["redis_rights"]``. One round trip, which writes. Raises ``StoreUnavailable``
+    when Redis fails otherwise.
     """
     key = "omnifund:rights"
     needed: list[Command] = [
@@ -65,6 +67,7 @@ def missing_rights(redis: RedisStore) -> list[str]:
         ("TTL", key),
         ("EVAL", "return redis.call('GET', KEYS[1])", 1, key),
         ("DEL", key),
+        *more,
     ]
     missing = set()
     for (name, *_), result in zip(needed, redis.attempt(*needed), strict=True):

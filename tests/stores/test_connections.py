@@ -611,7 +611,6 @@ class TestDuringARefresh:
         assert rotating.reseal() == Resealed(newest_key=1, older_key=0, unreadable=0)
         assert rotating.renew("user 1").token.generation == 2
 
-
     def test_another_key_is_no_refresh(self, product: Product) -> None:
         """M15, M8: a record is encrypted again after a request has read it."""
         product.connect("user 1")

@@ -21,6 +21,7 @@ from tests.support.browsing import PASSWORD, query_of
 from tests.support.merchant import Merchant
 from tests.support.rig import Rig, rig
 from tests.support.stack import Stack, running_stack
+from tests.support.valkey import ValkeyServer
 from tests.teaching.recordings import checks, recordings, steps
 
 
@@ -327,6 +328,47 @@ def test_who_holds_what_names_no_contents(merchant: Merchant) -> None:
             assert key.decode() in page
     assert "omnifund_session" in page
     assert "HttpOnly, SameSite=Lax, Path=/" in page
+
+
+def restricted(valkey: ValkeyServer, *rights: str) -> str:
+    """Return the address of Redis for a user with the documented rights of the app, and these."""
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    (line,) = [line for line in text.splitlines() if "`ACL SETUSER`" in line]
+    own, _, recordings = line.partition("with the inspector")
+    found = [*re.findall("`([A-Z]+)`", own), *rights]
+    if "all" in rights:
+        found = re.findall("`([A-Z]+)`", own + recordings.partition(".")[0])
+    with valkey.client() as client:
+        user = ("SETUSER", "app", "reset", "on", ">pw", "~omnifund:*", *(f"+{r}" for r in found))
+        client.execute_command("ACL", *user)
+    return f"redis://app:pw@127.0.0.1:{valkey.port}"
+
+
+def test_the_documented_rights_in_redis_are_enough(redis_url: str, valkey: ValkeyServer) -> None:
+    """K27"""
+    assert redis_url
+    with rig(restricted(valkey, "all")) as running:
+        assert running.merchant().get("/readyz").json() == {"status": "ready"}
+        merchant = running.merchant()
+        merchant.get("/customers")
+        page = merchant.get("/inspector")
+        assert page.status_code == 200, page
+        assert len(recordings(merchant)) == 2
+        # How much memory that takes, this user may not know.
+        assert re.search(r':trace</code> <span class="soft">expires in \d', page.text)
+
+
+@pytest.mark.parametrize("right", ["LPUSH", "RPUSH", "RPOP", "LTRIM", "LRANGE", "PEXPIRE"])
+def test_a_right_that_recordings_need_is_named(
+    redis_url: str, valkey: ValkeyServer, right: str
+) -> None:
+    """K27"""
+    assert redis_url
+    needed = {"LPUSH", "RPUSH", "RPOP", "LTRIM", "LRANGE", "PEXPIRE"}
+    with rig(restricted(valkey, *(needed - {right}))) as running:
+        answer = running.merchant().get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == f"Redis does not permit {right}"
 
 
 def test_the_download_is_a_file_and_says_where_it_is_from(merchant: Merchant) -> None:
