@@ -35,7 +35,7 @@ def create_app(
     ``ConfigurationError``.
     """
     try:
-        settings = settings or Settings.from_environment()
+        settings = settings or Settings.from_environment(checked=cli.env_file())
     except ConfigurationError as problem:
         if (explaining := cli.explain_only(problem)) is not None:
             return explaining

@@ -6,9 +6,11 @@ whole machine could read it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -29,6 +31,16 @@ _SIGNS: Final[dict[Status, str]] = {"ok": "✓", "warning": "!", "failed": "✗"
 def init_app(app: Flask, settings: Settings) -> None:
     """Add the commands to ``app``."""
     app.cli.add_command(_commands(lambda: settings))
+
+
+def env_file() -> Path | None:
+    """Return the file of ``flask --env-file``: Flask drops the lines that it cannot parse."""
+    if click.get_current_context(silent=True) is None:
+        return None
+    parser = argparse.ArgumentParser(add_help=False)  # Flask's own option keeps its value to itself
+    parser.add_argument("-e", "--env-file", type=Path)
+    path: Path | None = parser.parse_known_args()[0].env_file
+    return path
 
 
 def explain_only(problem: ConfigurationError) -> Flask | None:

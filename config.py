@@ -124,12 +124,18 @@ class Settings(BaseModel):
     keep_alive: Annotated[int, Field(ge=0, le=3600)] = 75
 
     @classmethod
-    def from_environment(cls, env_file: Path | None = Path(".env")) -> Self:
+    def from_environment(
+        cls, env_file: Path | None = Path(".env"), *, checked: Path | None = None
+    ) -> Self:
         """Read the environment, and ``env_file`` for what the environment does not set.
 
-        The only reader of both. Raises ``ConfigurationError`` with every problem.
+        The only reader of both. ``checked``: a file whose variables are in the environment already,
+        perhaps without the lines that cannot be parsed. Raises ``ConfigurationError`` with every
+        problem.
         """
         problems: dict[str, str] = {}
+        if checked is not None:
+            _read_file(checked, problems)
         from_file = _read_file(env_file, problems) if env_file else {}
         values = _known(from_file, problems) | _known(os.environ, problems)
         try:

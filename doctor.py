@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import certifi
+from dotenv import dotenv_values, find_dotenv
 from flask import current_app
+from flask.helpers import get_load_dotenv
 
 from config import LOOPBACK_HOSTS, ConfigurationError, Settings
 from omnifund import errors
@@ -80,6 +84,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     yield Check(
         "variables", "ok", f"The environment variables are valid ({known.omnifund_environment})."
     )
+    yield from _other_files()
     client = current.from_settings(known)  # without anything that logs or counts
     yield _redirect_uri(known)
     yield _hosts(known)
@@ -90,6 +95,19 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     yield _refresh(client)
     # Last, because it is the answer to the request before that tells OmniFund's time.
     yield _clock(client)
+
+
+def _other_files() -> Iterator[Check]:
+    """Find variables that the command ``flask`` has read, and a server does not read."""
+    for name in (".flaskenv", ".env") if get_load_dotenv() else ():
+        path = Path(find_dotenv(name, usecwd=True) or ".env")  # the nearest, in folders above too
+        if path.absolute() == Path(".env").absolute():
+            continue
+        values = dotenv_values(path, encoding="utf-8")
+        if found := [each for each in values if each.lower() in Settings.model_fields]:
+            what = f"This command has read {', '.join(found)} from {path}; the server does not."
+            advice = "Set them in .env, or run this command with FLASK_SKIP_DOTENV=1."
+            yield Check("other_files", "warning", what, advice)
 
 
 def _redirect_uri(settings: Settings) -> Check:
@@ -141,9 +159,9 @@ def _redis(settings: Settings, client: OmniFund) -> Iterator[Check]:
 
 def _redis_tls(settings: Settings) -> Check:
     scheme, _, rest = settings.redis_url.get_secret_value().lower().partition("://")
-    netloc = rest.partition("/")[0].rpartition("@")[2]
-    hosts = {host.rpartition(":")[0] or host for host in netloc.split(",")}
-    if scheme.startswith(("rediss", "unix")) or hosts <= {*LOOPBACK_HOSTS, "[::1]"}:
+    netloc = re.split("[/?]", rest)[0].rpartition("@")[2]
+    hosts = {re.sub(r":\d*\Z", "", host).strip("[]") for host in netloc.split(",")}
+    if scheme.startswith(("rediss", "unix")) or hosts <= LOOPBACK_HOSTS:
         return Check("redis_tls", "ok", "The connection to Redis is encrypted or local.")
     return Check(
         "redis_tls",

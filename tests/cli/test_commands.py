@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import doctor
 from app import create_app as create_reference_app
 from local_omnifund import create_app
 from local_omnifund.settings import DEMO_CLIENT_SECRET
@@ -38,16 +39,18 @@ class Terminal:
 
     variables: dict[str, str] = field(default_factory=dict)
     before: tuple[str, ...] = ()  # options of Flask's own
+    folder: Path = REPOSITORY
 
     def type(
         self, *arguments: str, stdin: str = "", redirect: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run ``flask --app app omnifund …``. ``redirect``: as a shell writes it."""
-        flask = [sys.executable, "-m", "flask", "--app", "app", *self.before, "omnifund"]
+        app = str(REPOSITORY / "app.py")
+        flask = [sys.executable, "-m", "flask", "--app", app, *self.before, "omnifund"]
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.run(
             ["sh", "-c", f'exec "$@" {redirect}', "sh", *flask, *arguments],
-            cwd=REPOSITORY,
+            cwd=self.folder,
             env={**kept, "PYTHONUTF8": "1", **self.variables, **variables},
             input=stdin,
             capture_output=True,
@@ -100,6 +103,70 @@ def test_the_variables_of_a_service_are_checked_where_they_are(
     service.before = ("--env-file", str(file))
     done = service.type("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_line_of_the_services_file_that_cannot_be_parsed_is_a_problem(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """K37: Flask drops it without a word."""
+    file = tmp_path / "omnifund-app.env"
+    file.write_text("PKCE=on\nthis is bad\nOMNIFUND_READ_TIMEOUT 3\nAPP_PORT=${PORT}\n")
+    terminal.before = ("--env-file", str(file))
+    done = terminal.type("doctor")
+    assert done.returncode == 1
+    for problem in (
+        f"{file.name}, line 2 is not NAME=value.",
+        f"{file.name}, line 3 is not NAME=value.",
+        f"APP_PORT uses ${{…}} in {file.name}, which is not expanded.",
+    ):
+        assert f"✗ {problem}" in done.stdout
+    done = terminal.type("token", stdin=f"{USERNAME}\n{PASSWORD}\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "line 2: is not NAME=value" in done.stderr
+
+
+@pytest.mark.parametrize("name", [".env", ".flaskenv"])
+def test_variables_that_the_server_does_not_read_are_pointed_out(
+    terminal: Terminal, tmp_path: Path, name: str
+) -> None:
+    """Otherwise all is well here, and the server in the same folder does not start."""
+    terminal.folder = tmp_path / "folder"
+    terminal.folder.mkdir()
+    file = (tmp_path if name == ".env" else terminal.folder) / name
+    file.write_text("FLASK_APP=app\nREDIS_URL=" + terminal.variables.pop("REDIS_URL"))
+    check = terminal.checks()["other_files"]
+    assert check["status"] == "warning"
+    assert check["what"] == f"This command has read REDIS_URL from {file}; the server does not."
+    skipped = terminal.checks(FLASK_SKIP_DOTENV="1")
+    assert skipped["variables"]["status"] == "failed"
+    assert "other_files" not in skipped
+
+
+def test_the_env_file_of_the_folder_is_the_servers_too(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.folder = tmp_path
+    (tmp_path / ".env").write_text("REDIS_URL=" + terminal.variables.pop("REDIS_URL"))
+    (tmp_path / ".flaskenv").write_text("FLASK_APP=app\n")
+    assert "other_files" not in terminal.checks()
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("redis://[::1]/0", "ok"),
+        ("redis://[::1]:6379", "ok"),
+        ("redis://LOCALHOST?db=1", "ok"),
+        ("redis://u:p@ss@127.0.0.1:6379/0", "ok"),
+        ("redis+cluster://[::1],localhost:6380", "ok"),
+        ("redis+sentinel://[::1]:26379,redis.example/service", "warning"),
+        ("redis://[2001:db8::1]/0", "warning"),
+        ("redis://redis.example?db=1", "warning"),
+        ("rediss://redis.example", "ok"),
+        ("unix:///run/redis.sock", "ok"),
+    ],
+)
+def test_redis_without_tls_is_pointed_out_where_others_could_read(url: str, status: str) -> None:
+    settings = app_settings(url)
+    assert doctor._redis_tls(settings).status == status
 
 
 def test_bad_variables_are_listed_and_nothing_is_tried(terminal: Terminal) -> None:
