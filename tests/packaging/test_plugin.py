@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
+import redis
 
 from omnifund.client import OmniFund
 from omnifund.errors import ConnectionEnded, OmniFundUnavailable
 from omnifund.token_store import RedisTokenStore
 from pytest_omnifund import LocalOmniFund
 from redis_url import connect as connect_redis
+from tests.support.processes import wait_until
 from tests.support.servers import REPOSITORY
 
 
@@ -127,6 +130,64 @@ def test_the_redirect_uri_can_be_set_for_all_tests(
         "    assert local_omnifund.redirect_uri == 'http://localhost:5000/back'\n"
     )
     pytester.runpytest_subprocess("-p", "pytest_omnifund").assert_outcomes(passed=1)
+
+
+def test_a_redirect_uri_that_omnifund_would_not_register_is_no_setting(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M10"""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    pytester.makeini("[pytest]\nomnifund_redirect_uri = localhost:5000\n")
+    pytester.makepyfile("def test_it(local_omnifund):\n    pass\n")
+    result = pytester.runpytest_subprocess("-p", "pytest_omnifund")
+    result.stdout.fnmatch_lines("*omnifund_redirect_uri: It must be an absolute URL*")
+
+
+def test_a_block_within_the_same_block_is_refused(local_omnifund: LocalOmniFund) -> None:
+    """M10: the end of the inner one would end the outer one too."""
+    with local_omnifund.failing("api_500"), local_omnifund.down():
+        with pytest.raises(ValueError, match="already"), local_omnifund.failing("api_500"):
+            pass
+        with pytest.raises(ValueError, match="already"), local_omnifund.down():
+            pass
+
+
+def test_any_temporary_folder_will_do(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K40"""
+    folder = pytester.mkdir("a b'\"#$HOME")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    pytester.makepyfile("def test_it(local_omnifund):\n    assert local_omnifund.url\n")
+    pytester.runpytest_subprocess("-p", "pytest_omnifund").assert_outcomes(passed=1)
+    assert list(folder.rglob("*valkey*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_valkey_ends_with_a_pytest_that_a_signal_ends(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """M10: a job that is cancelled leaves nothing behind."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    pytester.makepyfile(
+        "import os\n"
+        "def test_it(local_omnifund):\n"
+        "    print(local_omnifund.redis_url, flush=True)\n"
+        f"    os.kill(os.getpid(), {number.value})\n"
+    )
+    result = pytester.runpytest_subprocess("-s", "-p", "pytest_omnifund")
+    found = re.search(r"redis://\S+", str(result.stdout))
+    assert found is not None
+    with redis.Redis.from_url(found[0]) as client:
+        wait_until(lambda: not is_there(client), what="Valkey's end")
+
+
+def is_there(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.exceptions.ConnectionError:
+        return False
 
 
 def test_processes_that_share_the_tests_each_have_one(
