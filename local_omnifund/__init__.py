@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import Flask
+from flask import Flask, Response, send_from_directory
 from jinja2 import StrictUndefined
 from redis.exceptions import RedisError
 
@@ -38,6 +38,8 @@ def create_app(
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # Otherwise //path is redirected to /path, on the host that the Host header names.
+    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
 
@@ -68,6 +70,11 @@ def create_app(
 
 
 def _init_templates(app: Flask, settings: Settings) -> None:
+    def static(filename: str) -> Response:
+        # Werkzeug raises on some conditions, such as a date whose year has twenty digits.
+        return send_from_directory(str(app.static_folder), filename, conditional=False)
+
+    app.view_functions["static"] = static
     # Browsers request it for responses that name no icon, such as JSON.
     app.add_url_rule("/favicon.ico", "static", defaults={"filename": "favicon.ico"})
     app.jinja_env.undefined = StrictUndefined

@@ -18,6 +18,9 @@ class QuietRequestHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
+    def log_error(self, format: str, *args: object) -> None:
+        """Log nothing: it quotes the request line that cannot be read."""
+
 
 def main() -> None:
     """Serve until interrupted; exit with one line if it cannot start."""

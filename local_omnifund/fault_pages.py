@@ -26,6 +26,7 @@ from local_omnifund import sessions
 from local_omnifund.context import services
 from local_omnifund.faults import (
     ALL,
+    AT_CONSENT,
     LIFE_SECONDS,
     UNTIL_CLEARED,
     Enabled,
@@ -38,7 +39,7 @@ from local_omnifund.faults import (
 from local_omnifund.models import Client, Token
 from local_omnifund.oauth import OmniFundRequest
 from local_omnifund.redirect_uris import with_query
-from local_omnifund.token import authorization_of
+from local_omnifund.token import as_parameters, authorization_of
 
 COOKIE = "local_omnifund_browser"
 CALLBACK_COOKIE = "local_omnifund_callback"
@@ -114,16 +115,21 @@ def consent() -> tuple[Response, int]:
     the URL that the browser would be redirected to.
     """
     token = _bearer_token("A consent needs the merchant's access token.")
-    fields = {name: str(value) for name, value in _fields().items()}
+    fields = as_parameters(_fields())
+    if fields.get("decision") not in {"allow", "deny"}:
+        _reject("The decision is allow or deny.")
     oauth_request = OmniFundRequest("POST", fields)
     client = services().clients.find_active(fields.get("client_id", ""))
     if client is None or not client.check_redirect_uri(fields.get("redirect_uri", "")):
         _reject("The client is unknown, or its redirect URI is not registered.")
     oauth_request.scopes = scopes_of_request(fields.get("state"))
     merchant = services().merchants.find(token.username)
-    is_allowed = fields.get("decision") == "allow"
-    if services().store.now() > token.expires_at or merchant is None:
-        _reject("The access token has expired.", 401)
+    is_active = services().clients.find_active(token.client_id) is not None
+    if services().store.now() > token.expires_at or merchant is None or not is_active:
+        _reject("The access token is no longer valid.", 401)
+    is_allowed = fields["decision"] == "allow"
+    if is_allowed and services().faults.take(AT_CONSENT, oauth_request.scopes):
+        is_allowed = False
     decided = services().server.decide(oauth_request, merchant if is_allowed else None)
     if "Location" not in decided.headers:
         _reject("This is no valid authorization request.")

@@ -51,12 +51,20 @@ def current() -> PortalSession:
     """The visitor's session, or an empty one that is not stored yet."""
     if "portal_session" not in g:
         session_id = request.cookies.get(_cookie())
-        contents = services().store.load_session(session_id) if session_id else None
+        session = _load(session_id) if session_id else None
         # An unknown ID is never adopted: the visitor gets a new one when the session is saved.
-        g.session_id = session_id if contents is not None else None
-        g.portal_session = PortalSession(**(contents or {}))
-    session: PortalSession = g.portal_session
-    return session
+        g.session_id = session_id if session is not None else None
+        g.portal_session = session or PortalSession()
+    current_session: PortalSession = g.portal_session
+    return current_session
+
+
+def _load(session_id: str) -> PortalSession | None:
+    try:
+        contents = services().store.load_session(session_id)
+        return PortalSession(**contents) if contents is not None else None
+    except (TypeError, ValueError):
+        return None  # Another version of this application wrote it.
 
 
 def save(session: PortalSession) -> None:

@@ -1,7 +1,7 @@
 """The token endpoint, /oauth/v2/token."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flask import Blueprint, Request, Response, request
 from werkzeug.datastructures import Authorization
@@ -44,8 +44,11 @@ def _json_parameters(body: bytes) -> dict[str, str]:
     # Nesting that is too deep raises RecursionError.
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(values, dict):
-        return {}
+    return as_parameters(values) if isinstance(values, dict) else {}
+
+
+def as_parameters(values: Mapping[str, object]) -> dict[str, str]:
+    """The members of a JSON object that are texts or numbers, as texts."""
     # "\ud800" is valid JSON, but a lone surrogate cannot be encoded later: it is replaced.
     return {
         name: str(value).encode("utf-8", "replace").decode()

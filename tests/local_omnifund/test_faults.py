@@ -11,8 +11,9 @@ import requests
 from local_omnifund.faults import LIFE_SECONDS, PREFIX, Fault
 from local_omnifund.settings import Settings, SettingsError
 from tests.local_omnifund.conftest import Site, running
+from tests.local_omnifund.test_portal import API_ACCESS, new_client
 from tests.local_omnifund.visitor import Visitor
-from tests.support.browsing import TIMEOUT, Form, forms, query_of
+from tests.support.browsing import TIMEOUT, Form, form_to, forms, query_of
 
 
 def arm(site: Site, fault: str, **fields: str) -> requests.Response:
@@ -645,6 +646,52 @@ def test_no_program_decides_without_a_token_that_is_valid(site: Site, access_tok
     assert consent(site, "unknown").status_code == 401
     site.clock.now += 3601
     assert consent(site, access_token).status_code == 401
+
+
+def test_no_program_decides_with_the_token_of_a_client_that_is_deactivated(
+    site: Site, access_token: str, visitor: Visitor
+) -> None:
+    """L23"""
+    visitor.sign_in()
+    other, _ = new_client(visitor)
+    visitor.submit(form_to(visitor.get(other), other), redirect_uris=site.redirect_uri)
+    client_id = other.removeprefix(f"{API_ACCESS}/")
+    assert consent(site, access_token, client_id=client_id).status_code == 201
+    own = f"{API_ACCESS}/{site.client_id}"
+    visitor.submit(form_to(visitor.get(own), f"{own}/deactivate"))
+    assert consent(site, access_token, client_id=client_id).status_code == 401
+
+
+@pytest.mark.parametrize("decision", ["", "Allow", "accepted"])
+def test_a_program_decides_one_way_or_the_other(
+    site: Site, access_token: str, decision: str
+) -> None:
+    """L23"""
+    assert consent(site, access_token, decision=decision).status_code == 400
+
+
+def test_a_fault_at_the_consent_page_counts_for_a_program_too(
+    site: Site, access_token: str
+) -> None:
+    """L23"""
+    arm(site, "deny", scope="state", state="xyz")
+    denied = consent(site, access_token).json()["location"]
+    assert query_of(denied)["error"] == "access_denied"
+    assert armed(site) == []
+
+
+def test_a_program_may_send_json(site: Site, access_token: str) -> None:
+    """L23: as the token endpoint reads it."""
+    sent = {"decision": "allow", "state": "\ud800", "scope": None}
+    answer = requests.post(
+        f"{site.url}/faults/consent",
+        json=site.authorize_parameters() | sent,
+        headers={"Authorization": f"Bearer {access_token}"},
+        timeout=TIMEOUT,
+    )
+    location = answer.json()["location"]
+    assert query_of(location)["state"] == "?"
+    assert "error" not in query_of(location)
 
 
 def test_an_error_of_the_request_is_sent_to_the_callback(site: Site, access_token: str) -> None:

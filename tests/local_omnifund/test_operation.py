@@ -1,5 +1,6 @@
 """Starting, health, headers, errors, logs, and what happens when Redis loses its data."""
 
+import http.client
 import logging
 import re
 import socket
@@ -155,10 +156,13 @@ def test_started_directly_it_says_in_one_line_where_it_is_and_who_can_sign_in(
         )
         url = f"http://127.0.0.1:{port}/oauth/v2/token?client_secret=hush-hush"
         assert requests.get(url, timeout=TIMEOUT).status_code == 400
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+            connection.sendall(b"GET /oauth/v2/token?password=hush hush-hush HTTP/1.1\r\n\r\n")
+            assert b"400" in connection.recv(1000)
     finally:
         process.terminate()
         _, rest = process.communicate(timeout=10)
-    assert "hush-hush" not in rest
+    assert "hush" not in rest
 
 
 def test_started_directly_without_redis_url_it_stops_with_one_message() -> None:
@@ -222,6 +226,45 @@ def test_a_host_that_no_machine_can_have_is_refused(site: Site, host: str) -> No
         assert answer.status_code == 400
         assert answer.text == "The request is malformed.\n"
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/static//portal.css", "//static/portal.css", "//", "/api//"])
+def test_no_redirect_leads_to_the_host_of_the_request(site: Site, path: str) -> None:
+    """K12"""
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT)
+    connection.request("GET", path, headers={"Host": "evil.example"})
+    answer = connection.getresponse()
+    assert answer.status in {200, 302, 404}
+    assert "evil" not in (answer.getheader("Location") or "")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-Modified-Since": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"},
+        {"If-Range": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Range": "bytes=0-9"},
+        {"If-None-Match": '"'},
+        {"Range": "bytes=9-1"},
+        {"Range": "bytes=99999999999-"},
+    ],
+)
+def test_a_condition_that_cannot_be_read_is_none(site: Site, headers: dict[str, str]) -> None:
+    """K2"""
+    answer = requests.get(f"{site.url}/static/portal.css", headers=headers, timeout=TIMEOUT)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("record", ["[]", "{", '{"username": "merchant", "of": "tomorrow"}', "5"])
+def test_a_session_that_cannot_be_read_is_none(site: Site, visitor: Visitor, record: str) -> None:
+    """As after an upgrade with the same Redis."""
+    visitor.sign_in()
+    (key,) = site.redis.keys("local_omnifund:session:*")
+    site.redis.set(key, record)
+    assert visitor.get("/").status_code == 302
+    visitor.sign_in()
+    assert visitor.get("/").status_code == 200
 
 
 def test_the_demo_survives_a_redis_that_lost_everything(site: Site, visitor: Visitor) -> None:
