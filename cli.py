@@ -47,11 +47,13 @@ def explain_only(problem: ConfigurationError) -> Flask | None:
     """Return an app that can do nothing but explain why the real one cannot be made.
 
     ``None`` unless one of these commands is being run: a server must not start like this, not even
-    as ``gunicorn -n omnifund``.
+    as ``gunicorn -n omnifund``. Other commands of Flask's end with the problem.
     """
     context = click.get_current_context(silent=True)
-    if context is None or not context.find_object(ScriptInfo) or "omnifund" not in sys.argv[1:]:
+    if context is None or not context.find_object(ScriptInfo):
         return None
+    if "omnifund" not in sys.argv[1:]:
+        raise click.ClickException(str(problem))
 
     def no_settings() -> Settings:
         raise problem

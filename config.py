@@ -248,7 +248,10 @@ class Settings(BaseModel):
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(part.strip(" ") for part in value.split(",") if part.strip(" "))
+            parts = tuple(part.strip(" ") for part in value.split(",") if part.strip(" "))
+            if not parts:  # Without any, every host is allowed.
+                raise ValueError("must be a list, separated by commas")
+            return parts
         return value
 
     @field_validator("secret_key_fallbacks")

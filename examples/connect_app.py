@@ -99,8 +99,10 @@ try:
         db.execute(sql.schema.CreateTable(users, if_not_exists=True))
 except sql.exc.OperationalError:
     sys.exit("The database does not respond.")
+except sql.exc.DBAPIError:
+    sys.exit("DATABASE_URL does not lead to a database of this product.")
 
-keys = os.environ["SECRET_KEY"].split(",")  # the newest first
+keys = [key.strip() for key in os.environ["SECRET_KEY"].split(",")]  # the newest first
 omnifund = OmniFund(
     store,
     base_url=os.environ["OMNIFUND_BASE_URL"],

@@ -39,6 +39,7 @@ _FAILURES: Final[tuple[tuple[Any, str], ...]] = (
     (exceptions.OutOfMemoryError, "Redis is full"),
     (exceptions.ReadOnlyError, "Redis is a read-only replica"),
     (exceptions.ResponseError, "Redis rejected a command"),
+    (exceptions.DataError, "a command has a value that Redis cannot store"),
     ((exceptions.TimeoutError, TimeoutError), "Redis did not respond in time"),
     (Exception, "Redis is unreachable"),
 )

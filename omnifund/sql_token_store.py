@@ -264,7 +264,8 @@ class SQLTokenStore:
 def _sentence(error: SQLAlchemyError) -> str:
     if isinstance(error, TimeoutError):
         return "no connection to the database became free in time"
-    cause = getattr(error, "orig", None)
+    if (cause := getattr(error, "orig", None)) is None:
+        return _UNKNOWN  # raised before the database was asked, for instance by a host's `also`
     code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None))
     return next((text for key, text in _FAILURES.items() if code.startswith(key)), _UNKNOWN)
 

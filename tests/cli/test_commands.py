@@ -346,6 +346,23 @@ def test_what_goes_wrong_is_one_plain_sentence(
     assert DEMO_CLIENT_SECRET not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "routes", "shell"])
+def test_other_commands_of_flasks_say_what_is_wrong_with_the_settings(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "app", command],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], "PKCE": "perhaps", "FLASK_SKIP_DOTENV": "1"},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "PKCE: must be on or off" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", [("doctor",), ("doctor", "--json"), ("token", "--show")])
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-"], ids=["full", "closed"])
 def test_an_output_that_takes_nothing_is_one_plain_sentence(

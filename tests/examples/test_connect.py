@@ -291,3 +291,11 @@ def test_a_job_that_cannot_reach_the_database_says_so_in_one_line(site: Site) ->
     for job in (site.nightly(**nowhere), site.care("keep-alive", **nowhere)):
         assert (job.returncode, job.stdout) == (1, "")
         assert job.stderr == "The database does not respond.\n"
+
+
+def test_a_file_that_is_no_database_is_one_line_too(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but a text of more than a hundred characters " * 9)
+    job = site.care("keep-alive", DATABASE_URL=f"sqlite:///{file}")
+    assert (job.returncode, job.stdout) == (1, "")
+    assert job.stderr == "DATABASE_URL does not lead to a database of this product.\n"

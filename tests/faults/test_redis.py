@@ -83,6 +83,8 @@ def test_an_error_among_several_results_is_raised_and_confuses_no_later_one(redi
         connections = client.info("stats")["total_connections_received"]
         assert store.execute(("GET", "a"), ("GET", "b")) == [b"1", b"2"]
         assert client.info("stats")["total_connections_received"] == connections
+    unstorable: Any = ("SET", "a", None)
+    assert failure(store, unstorable) == "a command has a value that Redis cannot store"
 
 
 def test_a_key_of_another_type_counts_as_absent_and_is_reported(redis_url: str) -> None:

@@ -283,6 +283,13 @@ class TestWhatAnOperatorReads:
             db.execute(text("DROP ROLE stranger"))
         engine.dispose()
 
+    def test_of_what_is_no_statement(self, engine: Engine) -> None:
+        """``also`` is the host's own: nothing is wrong with the database."""
+        store = SQLTokenStore(engine)
+        with pytest.raises(StoreUnavailable, match="the database failed"):
+            save(store, also=["insert"])
+        assert store.load("user 1") is None
+
     def test_of_a_pool_that_the_host_has_used_up(self, engine: Engine) -> None:
         small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
         store = SQLTokenStore(small)

@@ -254,6 +254,8 @@ def test_every_problem_is_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("ALLOWED_HOSTS", "app.example:443"),
         ("ALLOWED_HOSTS", "app.example,/x"),
         ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", ","),
+        ("ALLOWED_HOSTS", " , "),
         ("ALLOWED_HOSTS", "app.example, *.example"),
         ("ALLOWED_HOSTS", "[::1]:8000"),
         ("ALLOWED_HOSTS", "[::1x]"),
