@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.browser import ARGUMENTS, find_headless_shell
 from tests.support.examples import count
@@ -21,6 +21,9 @@ settings.register_profile("repeatable", derandomize=True)
 # The parsers get a tenth: they have many such tests, and no state.
 settings.register_profile("random", max_examples=max(100, count(100) // 10), deadline=None)
 settings.load_profile("random" if "FUZZ_EXAMPLES" in os.environ else "repeatable")
+
+# As long as Playwright waits for what it clicks: five seconds are few on a busy machine.
+expect.set_options(timeout=30_000)
 
 
 LONGEST = (
