@@ -249,11 +249,23 @@ def test_one_request_at_a_time_tries_a_silent_redis(options: str) -> None:
         store.execute(("SET", "k", "v"))
         network.freeze()
         assert failure(store, ("GET", "k")) == "Redis did not respond in time"
-        before = network.connections
-        probe = pool.submit(store.execute, ("GET", "k"))
-        wait_until(lambda: network.connections > before, what="the probe")
-        assert failure(store, ("GET", "k")) == "Redis is not responding"
         network.thaw()
+        is_trying, goes_on, send = threading.Event(), threading.Event(), store._send
+
+        def try_until_the_test_says_so(commands: tuple[Command, ...]) -> list[Any]:
+            is_trying.set()
+            goes_on.wait()
+            return send(commands)
+
+        # Redis itself would have to be silent for exactly as long as the test needs.
+        store.__dict__["_send"] = try_until_the_test_says_so
+        probe = pool.submit(store.execute, ("GET", "k"))
+        assert is_trying.wait(30)
+        del store.__dict__["_send"]
+        try:
+            assert failure(store, ("GET", "k")) == "Redis is not responding"
+        finally:
+            goes_on.set()
         assert probe.result() == [b"v"]
         assert store.execute(("GET", "k")) == [b"v"]
 
