@@ -7,6 +7,7 @@ rules, and from the files that are running.
 from __future__ import annotations
 
 import ast
+import functools
 import linecache
 import re
 import shlex
@@ -116,7 +117,7 @@ def as_json(chosen: Recording) -> dict[str, Any]:
     facts: dict[str, Any] = msgspec.to_builtins(chosen)
     for exchange, kept in zip(facts["exchanges"], chosen.exchanges, strict=True):
         exchange["checks"] = [
-            {**check.rule._asdict(), "outcome": check.outcome} for check in checks(kept.checks)
+            {**rule._asdict(), "outcome": outcome} for rule, outcome in _outcomes(kept.checks)
         ]
     return facts
 
@@ -246,11 +247,15 @@ def _message(index: int, exchange: Exchange, arrows: list[Arrow]) -> Message:
 
 def checks(outcomes: Mapping[str, Outcome]) -> Iterator[Check]:
     """Yield the rules that ``outcomes`` names, with their source."""
+    for rule, outcome in _outcomes(outcomes):
+        yield Check(rule, outcome, source(Frame(rule.file, rule.line, rule.function)))
+
+
+def _outcomes(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[Rule, Outcome]]:
     for name, outcome in outcomes.items():
         # Another version of the app, on another server, may have rules of its own.
         if (function := rules.RULES.get(name)) is not None:
-            rule = rules.describe(function)
-            yield Check(rule, outcome, source(Frame(rule.file, rule.line, rule.function)))
+            yield rules.describe(function), outcome
 
 
 def source(frame: Frame) -> Source:
@@ -272,9 +277,10 @@ def function_named(text: str, name: str) -> ast.FunctionDef:
     return next(function for function in _functions(text) if function.name == name)
 
 
-def _functions(text: str) -> Iterator[ast.FunctionDef]:
+@functools.lru_cache(maxsize=64)  # A page shows the same few files again and again.
+def _functions(text: str) -> list[ast.FunctionDef]:
     nodes = ast.walk(rules.parse(text))
-    return (node for node in nodes if isinstance(node, ast.FunctionDef))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef)]
 
 
 def lines_of_function(text: str, line: int) -> list[int]:

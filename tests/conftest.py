@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
-from playwright.sync_api import Browser, Page, sync_playwright
+from hypothesis import HealthCheck, settings
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.browser import ARGUMENTS, find_headless_shell
 from tests.support.examples import count
@@ -16,11 +16,15 @@ from tests.support.stack import Stack, running_stack
 from tests.support.valkey import ValkeyServer
 
 # `make test` has the same result for the same code, so its random input is the same each time;
-# `make fuzz` tries new input.
-settings.register_profile("repeatable", derandomize=True)
+# `make fuzz` tries new input. How long an example takes says nothing on a busy machine.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", unhurried, derandomize=True)
 # The parsers get a tenth: they have many such tests, and no state.
-settings.register_profile("random", max_examples=max(100, count(100) // 10), deadline=None)
+settings.register_profile("random", unhurried, max_examples=max(100, count(100) // 10))
 settings.load_profile("random" if "FUZZ_EXAMPLES" in os.environ else "repeatable")
+
+# As long as Playwright waits for what it clicks: five seconds are few on a busy machine.
+expect.set_options(timeout=30_000)
 
 
 LONGEST = (

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from demo.failures import CARDS
+from tests.browser.steps import follow
 from tests.browser.test_lab import connect, press
 from tests.support.stack import Stack, running_stack
 
@@ -48,10 +49,10 @@ def test_the_next_failure_is_one_click_away(page: Page, stack: Stack) -> None:
     """L9"""
     connect(page, stack)
     press(page, "api_403")
-    page.get_by_role("link", name="Next failure").click()
+    follow(page.get_by_role("link", name="Next failure"))
     expect(page.get_by_role("heading", level=1)).to_have_text(CARDS["api_500"].title)
-    page.get_by_role("button", name="Break the API").click()
-    page.get_by_role("link", name="Next failure").click()
+    follow(page.get_by_role("button", name="Break the API"))
+    follow(page.get_by_role("link", name="Next failure"))
     expect(page.get_by_role("heading", level=1)).to_have_text(CARDS["api_odd_json"].title)
 
 

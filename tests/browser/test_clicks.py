@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
+from tests.browser.steps import (
+    allow,
+    follow,
+    log_in_at_omnifund,
+    start_sign_in,
+    stop_the_clock,
+)
 from tests.support.stack import Stack
 from tests.support.valkey import ValkeyServer
 
@@ -42,6 +49,7 @@ def test_a_click_is_seen_and_counts_once(page: Page, stack: Stack, name: str) ->
         expect(page).to_have_url(f"{stack.url}/dashboard")
     else:
         page.goto(stack.url)
+    stop_the_clock(page)
     page.evaluate(STAY)
     page.evaluate(PRESS, name)
     page.evaluate(PRESS, name)
@@ -62,6 +70,7 @@ def test_a_click_at_local_omnifund_is_seen_too(page: Page, stack: Stack) -> None
     page.clock.install()
     start_sign_in(page, stack)
     expect(page.get_by_role("button", name="Allow")).to_be_visible()
+    stop_the_clock(page)
     page.evaluate(STAY)
     page.evaluate(PRESS, "Allow")
     page.evaluate(PRESS, "Allow")
@@ -111,16 +120,25 @@ PRESS_AND_STOP = """async () => {
 }"""
 
 
-def test_the_browsers_stop_ends_the_waiting(page: Page, stack: Stack, valkey: ValkeyServer) -> None:
+def test_the_browsers_stop_ends_the_waiting(
+    page: Page, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """L6: what was pressed can be pressed again."""
     start_sign_in(page, stack)
     allow(page)
     expect(page).to_have_url(f"{stack.url}/dashboard")
-    valkey.pause()
-    try:
-        assert page.evaluate(PRESS_AND_STOP) == [2, 0]
-    finally:
-        valkey.resume()
+    stopped = threading.Event()
+
+    def respond_to_nobody() -> str:
+        stopped.wait()
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setitem(stack.app.view_functions, "pages.refresh", respond_to_nobody)
+        try:
+            assert page.evaluate(PRESS_AND_STOP) == [2, 0]
+        finally:
+            stopped.set()
     page.get_by_role("button", name="Refresh now").click()
     expect(page.get_by_role("status").first).to_contain_text("Tokens refreshed")
 
@@ -153,13 +171,15 @@ def test_pages_follow_each_other_with_a_transition_where_motion_is_welcome(
     context = browser.new_context(reduced_motion="reduce" if wants_none else "no-preference")
     page = context.new_page()
     page.add_init_script(
-        "addEventListener('pagereveal', event => { window.moved = event.viewTransition !== null; })"
+        "window.moves = new Promise(done => {"
+        "  addEventListener('pagereveal', event => done(event.viewTransition !== null));"
+        "})"
     )
     page.goto(stack.url)
     page.get_by_role("navigation").get_by_role("link", name="Lab", exact=True).click()
     page.wait_for_url(f"{stack.url}/lab")
-    page.wait_for_function("'moved' in window")  # at the page's first frame
-    assert page.evaluate("moved") is not wants_none
+    # Known at the page's first frame. The pages forbid what wait_for_function does meanwhile.
+    assert page.evaluate("moves") is not wants_none
     context.close()
 
 

@@ -7,7 +7,13 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
+from tests.browser.steps import (
+    allow,
+    follow,
+    log_in_at_omnifund,
+    start_sign_in,
+    stop_the_clock,
+)
 from tests.support.browsing import PASSWORD, USERNAME
 from tests.support.stack import Stack
 
@@ -188,7 +194,9 @@ def test_a_command_of_the_inspector_can_be_copied(browser: Browser, stack: Stack
     page = context.new_page()
     start_sign_in(page, stack)
     allow(page)
+    page.clock.install()
     page.goto(f"{stack.url}/inspector")
+    stop_the_clock(page)  # The button says it for two seconds.
     page.get_by_text("Request, response, and code").last.click()
     page.get_by_role("button", name="Copy").first.click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()

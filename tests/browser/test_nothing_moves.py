@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.steps import allow, follow, log_in_at_omnifund, start_sign_in
 from tests.browser.test_clicks import PRESS, STAY
@@ -29,6 +29,10 @@ window.whatMoved = async () => {
   return moved;
 };
 """
+
+PAINTED = """() => new Promise(done => {
+  new PerformanceObserver(() => done()).observe({type: "paint", buffered: true});
+})"""
 
 SIGNED_OUT = ("/", "/login/password", "/callback", "/no-such-page", "/lab", "/inspector/example")
 SIGNED_IN = (
@@ -81,6 +85,18 @@ def test_while_a_page_loads(page: Page, stack: Stack) -> None:
     follow(page.get_by_role("button", name="New OAuth Client"))
     look()
     assert moved == {}
+
+
+def test_when_the_typeface_arrives_late(page: Page, stack: Stack) -> None:
+    held: list[Route] = []
+    page.route("**/*.woff2", lambda route: held.append(route))
+    for path in ("/", "/lab", "/inspector/example"):
+        with page.expect_request("**/*.woff2"):
+            page.goto(stack.url + path, wait_until="commit")
+        page.evaluate(PAINTED)
+        held.pop().continue_()
+        page.wait_for_load_state("load")
+        assert page.evaluate("whatMoved()") == [], path
 
 
 def test_while_a_token_expires(page: Page, stack: Stack) -> None:

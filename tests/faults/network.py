@@ -141,10 +141,11 @@ class TcpProxy:
                 down.start()
                 self._pump(client, server, True)
                 down.join()
-                with self._lock:
-                    self._open -= {client, server}
-                    self._cut -= {client, server}
-                    self._forgotten -= {client, server}
+            # Not before they are closed: whoever waits for that goes on with what the end causes.
+            with self._lock:
+                self._open -= {client, server}
+                self._cut -= {client, server}
+                self._forgotten -= {client, server}
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
         with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import secrets
 import socket
 import ssl
@@ -344,10 +345,12 @@ def test_dripping_bytes_are_cut_at_the_total_deadline(headers_too: bool) -> None
 def test_silence_after_a_slow_start_is_cut_at_the_total_deadline_too() -> None:
     """C4: the read timeout alone would grant another two seconds."""
     silences: list[float] = []
+    line = itertools.chain(OK, b"X-Slow: ", itertools.repeat(ord("x")))
 
     def slow_start(_request: kit.Request, wire: kit.Wire) -> bool:
-        for byte in OK:
-            wire.send(bytes([byte]))
+        drip_until = time.monotonic() + 1.7
+        while time.monotonic() < drip_until:
+            wire.send(bytes([next(line)]))
             wire.pause(0.1)
         began = time.monotonic()
         wire.socket.recv(1)  # returns when the client closes the connection
@@ -548,7 +551,7 @@ def test_a_broken_response_has_a_name_and_is_requested_once(
     with ScriptedProvider() as provider:
         provider.on("POST", "/token", answer)
         with pytest.raises(error) as caught:
-            post(HTTPClient(provider.url, read_timeout=2))
+            post(HTTPClient(provider.url))
         assert getattr(caught.value, "sent", True) is True
         assert len(provider.received("/token")) == 1
 
@@ -608,7 +611,7 @@ def test_a_chunk_of_less_than_no_bytes_is_not_read_until_the_end() -> None:
 
     # A client that waits for the end times out instead.
     with pytest.raises(InvalidResponse):
-        response_to(answer, read_timeout=1)
+        response_to(answer)
 
 
 FRAGMENTS = [

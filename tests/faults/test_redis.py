@@ -43,6 +43,11 @@ def seconds_to_fail(store: RedisStore, *commands: Command) -> float:
     return time.monotonic() - started
 
 
+def pause_writes(client: Any) -> None:
+    """Have Redis respond to no write until it is told ``CLIENT UNPAUSE``, which is none."""
+    client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+
+
 @contextlib.contextmanager
 def password_server(*options: str) -> Iterator[ValkeyServer]:
     with ValkeyServer(options=("--requirepass", "s3cr:et/@", *options)) as server:
@@ -121,19 +126,27 @@ def test_an_interrupted_request_leaves_no_response_to_the_next_one(
         else:
             server = stack.enter_context(ValkeyServer())
             url, port = server.url, server.port
-        store = RedisStore(connect(url))
+        store = RedisStore(connect(f"{url}?socket_timeout=30"))
         store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
-        with redis.Redis(port=port) as other:
-            other.execute_command("CLIENT", "PAUSE", 300)
         before = signal.signal(signal.SIGUSR1, interrupt)
-        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
-        timer.start()
-        try:
-            with pytest.raises(Interrupted):
-                store.execute(("GET", "mine"))
-        finally:
-            timer.join()
-            signal.signal(signal.SIGUSR1, before)
+        with redis.Redis(port=port) as other, ThreadPoolExecutor(1) as pool:
+
+            def interrupt_what_waits() -> None:
+                wait_until(
+                    lambda: any("b" in client["flags"] for client in other.client_list()),
+                    what="the command to be held up",
+                )
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+            pause_writes(other)
+            try:
+                interrupted = pool.submit(interrupt_what_waits)
+                with pytest.raises(Interrupted):
+                    store.execute(("SET", "mine", "3"))
+                interrupted.result()
+            finally:
+                signal.signal(signal.SIGUSR1, before)
+                other.execute_command("CLIENT", "UNPAUSE")
         assert store.execute(("GET", "yours")) == [b"2"]
 
 
@@ -234,15 +247,32 @@ def test_a_silent_redis_holds_up_one_wave_of_requests_and_no_other() -> None:
 def test_one_request_at_a_time_tries_a_silent_redis(options: str) -> None:
     """F5: the others fail immediately."""
     with ValkeyServer() as server, TcpProxy(server.port) as network, ThreadPoolExecutor(1) as pool:
-        store = RedisStore(connect(f"redis://127.0.0.1:{network.port}{options}"))
-        store.execute(("SET", "k", "v"))
+        redis_client: Any = connect(f"redis://127.0.0.1:{network.port}{options}")
+        store = RedisStore(redis_client)
+        with server.client() as client:
+            client.set("k", "v")
         network.freeze()
         assert failure(store, ("GET", "k")) == "Redis did not respond in time"
-        before = network.connections
-        probe = pool.submit(store.execute, ("GET", "k"))
-        wait_until(lambda: network.connections > before, what="the probe")
-        assert failure(store, ("GET", "k")) == "Redis is not responding"
         network.thaw()
+        # What succeeds may take longer than that on a busy machine.
+        longer = {"socket_timeout": 30, "socket_connect_timeout": 30}
+        redis_client.connection_pool.connection_kwargs.update(longer)
+        is_trying, goes_on, send = threading.Event(), threading.Event(), store._send
+
+        def try_until_the_test_says_so(commands: tuple[Command, ...]) -> list[Any]:
+            is_trying.set()
+            goes_on.wait()
+            return send(commands)
+
+        # Redis itself would have to be silent for exactly as long as the test needs.
+        store.__dict__["_send"] = try_until_the_test_says_so
+        probe = pool.submit(store.execute, ("GET", "k"))
+        assert is_trying.wait(30)
+        del store.__dict__["_send"]
+        try:
+            assert failure(store, ("GET", "k")) == "Redis is not responding"
+        finally:
+            goes_on.set()
         assert probe.result() == [b"v"]
         assert store.execute(("GET", "k")) == [b"v"]
 
@@ -268,8 +298,9 @@ def test_a_late_response_is_not_the_next_ones(redis_url: str) -> None:
     store = RedisStore(connect(redis_url))
     store.execute(("SET", "mine", "1"), ("SET", "yours", "2"))
     with redis.Redis.from_url(redis_url) as client:
-        client.execute_command("CLIENT", "PAUSE", 1500)
-    assert failure(store, ("GET", "mine")) == "Redis did not respond in time"
+        pause_writes(client)
+        assert failure(store, ("SET", "mine", "3")) == "Redis did not respond in time"
+        client.execute_command("CLIENT", "UNPAUSE")
     assert store.execute(("GET", "yours")) == [b"2"]
 
 

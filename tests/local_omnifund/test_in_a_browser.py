@@ -4,6 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.steps import follow, stop_the_clock
 from tests.local_omnifund.conftest import Site
 
 SIZES = [(390, 844), (1280, 800)]
@@ -11,7 +12,7 @@ SIZES = [(390, 844), (1280, 800)]
 
 def sign_in(page: Page, site: Site, path: str) -> None:
     page.goto(site.url + path)
-    page.get_by_role("button", name="Jordan Reyes, Harbor Street Studio").click()
+    follow(page.get_by_role("button", name="Jordan Reyes, Harbor Street Studio"))
 
 
 def top_of(row: Locator) -> float:
@@ -32,8 +33,7 @@ def test_the_faults_page_does_not_jump(
     row.scroll_into_view_if_needed()
     for button in ("This browser, once", "All requests, until cleared"):
         before = top_of(row)
-        page.get_by_role("button", name=f"{button}: {fault}").click()
-        page.wait_for_load_state()
+        follow(page.get_by_role("button", name=f"{button}: {fault}"))
         expect(row).to_contain_text("enabled")
         assert abs(top_of(row) - before) <= 2
 
@@ -60,8 +60,10 @@ def clipboard(page: Page, site: Site) -> Page:
 def test_a_new_clients_id_and_secret_are_copied_with_buttons(site: Site, clipboard: Page) -> None:
     """L21"""
     page = clipboard
+    page.clock.install()
     sign_in(page, site, "/profile/api-access")
-    page.get_by_role("button", name="New OAuth Client").click()
+    follow(page.get_by_role("button", name="New OAuth Client"))
+    stop_the_clock(page)
     for name, selector in (("Client ID", "code[data-copy]"), ("Client Secret", "code.secret")):
         button = page.get_by_role("button", name=f"Copy {name}")
         button.click()
@@ -69,6 +71,7 @@ def test_a_new_clients_id_and_secret_are_copied_with_buttons(site: Site, clipboa
         expect(page.locator("[aria-live]", has_text="Copied").first).to_be_attached()
         shown = page.locator(selector).first.text_content()
         assert page.evaluate("navigator.clipboard.readText()") == shown
+        page.clock.run_for(2000)
         expect(button).to_have_text("Copy")
 
 
@@ -79,7 +82,9 @@ def test_without_the_clipboard_the_button_says_that_nothing_was_copied(
     page.add_init_script(
         "navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed'))"
     )
+    page.clock.install()
     sign_in(page, site, "/profile/api-access")
+    stop_the_clock(page)
     button = page.get_by_role("button", name="Copy Client ID")
     button.click()
     expect(button).to_have_text("Copy failed")
@@ -135,18 +140,18 @@ def test_the_pages_that_changed_are_accessible_and_fit(
             assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 0, page.url
 
     page.goto(f"{site.url}/faults")
-    page.get_by_role("button", name="This browser, once: api_500").click()
+    follow(page.get_by_role("button", name="This browser, once: api_500"))
     look()
     sign_in(page, site, "/login")
     for path in ("/", "/customers", "/transactions", "/faults", "/nothing"):
         page.goto(site.url + path)
         look()
     page.goto(f"{site.url}/profile/api-access")
-    page.get_by_role("button", name="New OAuth Client").click()
+    follow(page.get_by_role("button", name="New OAuth Client"))
     look()
     page.goto(f"{site.url}/profile/api-access")
     look()
-    page.get_by_role("button", name="Sign out").click()
+    follow(page.get_by_role("button", name="Sign out"))
     look()
     context.close()
 

@@ -361,7 +361,8 @@ def test_nothing_odd_is_an_error_of_this_server_or_leads_elsewhere(at: Address, 
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(place=st.sampled_from(sorted(PLACES)), value=st.binary(max_size=60))
 def test_no_bytes_are_an_error_of_this_server_or_lead_elsewhere(

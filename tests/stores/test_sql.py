@@ -31,6 +31,7 @@ from omnifund.events import Event
 from omnifund.sql_token_store import SQLTokenStore, claims, connections, metadata
 from omnifund.token import Token
 from pytest_omnifund import Clock
+from tests.faults import provider as kit
 from tests.faults.provider import HonestProvider
 from tests.stores.conftest import Database
 from tests.stores.test_every_store import NEW, OLD, replace, save
@@ -366,7 +367,7 @@ class TestAway:
     ) -> None:
         """E8: it is killed while OmniFund responds to a refresh."""
         clock = Clock()
-        with HonestProvider(clock=clock, delay=1) as provider:
+        with HonestProvider(clock=clock) as provider:
             omnifund = OmniFund(
                 away.open(),
                 base_url=provider.url,
@@ -380,11 +381,15 @@ class TestAway:
             )
             omnifund.sign_in_with_password("merchant", "password", owner="user 1")
             clock.advance(3600)
+
+            def killed_meanwhile(request: kit.Request, wire: kit.Wire) -> bool:
+                own_postgres.stop()
+                return provider._token(request)(request, wire)
+
+            provider.next_token_answer(killed_meanwhile)
             renewed = list[Token]()
             thread = threading.Thread(target=lambda: renewed.append(omnifund.renew("user 1").token))
             thread.start()
-            wait_until(lambda: provider.refreshes == 1)
-            own_postgres.stop()
             wait_until(lambda: Event.STORE_FAILED in away.events)
             own_postgres.start()
             thread.join(20)

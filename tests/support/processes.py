@@ -35,8 +35,11 @@ def end_with_children(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 10, what: str = "") -> None:
-    """Wait for another process; fails when ``condition`` has not come true in time."""
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30, what: str = "") -> None:
+    """Wait for another process; fails when ``condition`` has not come true in time.
+
+    ``seconds``: more than it takes on the busiest machine, unless the time itself is tested.
+    """
     give_up_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up_at:

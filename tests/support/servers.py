@@ -149,7 +149,7 @@ class Gunicorn:
                 preexec_fn=die_with_parent,
                 start_new_session=True,
             )
-        wait_until(self._answers, seconds=20, what=f"gunicorn:\n{self.log}")
+        wait_until(self._answers, seconds=60, what=f"gunicorn:\n{self.log}")
         wait_until(lambda: len(self.worker_pids()) >= self._workers, what="every worker")
 
     def _answers(self) -> bool:

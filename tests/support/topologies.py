@@ -42,7 +42,7 @@ class SentinelSet:
         next(each for each in self.servers if each.port == port).kill()
         wait_until(lambda: self.master_port() != port, seconds=30, what="a fail-over")
         new = redis.Redis(port=self.master_port())
-        wait_until(lambda: new.info("replication")["role"] == "master", seconds=10)
+        wait_until(lambda: new.info("replication")["role"] == "master")
         new.close()
 
 

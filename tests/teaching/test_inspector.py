@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import zlib
@@ -286,6 +287,30 @@ def test_the_code_of_a_message_is_the_enclosing_function_without_its_docstring(
         assert 1 <= len(lines) <= MAX_LINES
         assert [here for here, _ in lines].count(" here") == 1
         assert '"""' not in source.replace("&#34;", '"')
+
+
+def test_the_files_that_are_shown_are_read_once_and_for_the_download_not_at_all(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing takes longer than all else, and the race of five tabs downloads its recordings."""
+    merchant.sign_in()
+    parsed: list[str] = []
+    parse = rules.parse
+
+    def noting(text: str) -> ast.Module:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(rules, "parse", noting)
+    conversation._functions.cache_clear()
+    for function in rules.RULES.values():
+        rules.describe(function)  # Once in each process.
+    parsed.clear()
+    assert recordings(merchant)
+    assert parsed == []
+    for _ in range(2):
+        merchant.get("/inspector")
+    assert len(parsed) == len(set(parsed)) > 1
 
 
 def test_every_check_says_what_happens_without_it_and_where_to_try_that(

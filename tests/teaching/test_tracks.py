@@ -12,7 +12,13 @@ from demo import tracks
 from demo.recorder import Exchange, Recording
 from tests.support.browsing import Page
 from tests.support.merchant import Merchant
+from tests.support.slow_refresh import SlowRefresh
 from tests.support.stack import running_stack
+
+
+@pytest.fixture
+def slow_refresh(monkeypatch: pytest.MonkeyPatch) -> SlowRefresh:
+    return SlowRefresh(monkeypatch)
 
 
 @pytest.fixture
@@ -23,8 +29,11 @@ def merchant(redis_url: str) -> Iterator[Merchant]:
         yield merchant
 
 
-def open_tabs(merchant: Merchant, numbers: range = range(1, 6)) -> list[Page]:
+def open_tabs(
+    merchant: Merchant, slow_refresh: SlowRefresh, numbers: range = range(1, 6)
+) -> list[Page]:
     """Open the links of the page at the same moment, as five tabs do."""
+    slow_refresh.race(len(numbers))
 
     def visit(number: int) -> Page:
         with merchant.copy() as tab:
@@ -34,10 +43,10 @@ def open_tabs(merchant: Merchant, numbers: range = range(1, 6)) -> list[Page]:
         return list(pool.map(visit, numbers))
 
 
-def race(merchant: Merchant) -> str:
+def race(merchant: Merchant, slow_refresh: SlowRefresh) -> str:
     """Press the card's button, open the tabs, and return the URL of the picture."""
     picture = str(merchant.press("/lab", "/lab/five_tabs").headers["Location"])
-    assert all(page.status_code == 200 for page in open_tabs(merchant))
+    assert all(page.status_code == 200 for page in open_tabs(merchant, slow_refresh))
     return picture
 
 
@@ -46,9 +55,9 @@ def rects(page: Page) -> list[str]:
     return re.findall(r'<rect class="(\w+)"', page.text)
 
 
-def test_one_track_refreshes_and_four_wait(merchant: Merchant) -> None:
+def test_one_track_refreshes_and_four_wait(merchant: Merchant, slow_refresh: SlowRefresh) -> None:
     """L18: without scripts; five green ends."""
-    page = merchant.get(race(merchant))
+    page = merchant.get(race(merchant, slow_refresh))
     kinds = rects(page)
     assert kinds.count("refresh") == 1
     assert kinds.count("wait") == 4
@@ -58,9 +67,9 @@ def test_one_track_refreshes_and_four_wait(merchant: Merchant) -> None:
     assert len(set(re.findall(r"/inspector\?show=([0-9a-f]+)", page.text))) == 5
 
 
-def test_the_race_is_evidence_of_its_card(merchant: Merchant) -> None:
+def test_the_race_is_evidence_of_its_card(merchant: Merchant, slow_refresh: SlowRefresh) -> None:
     """L18 and L9"""
-    picture = race(merchant)
+    picture = race(merchant, slow_refresh)
     assert "<b>0 of 23</b>" in merchant.get("/lab").text
     merchant.get(picture)
     row = merchant.get("/lab").text.split('id="five_tabs"')[1].split("</li>")[0]
@@ -70,23 +79,25 @@ def test_the_race_is_evidence_of_its_card(merchant: Merchant) -> None:
     assert len(rects(merchant.get(link[1]))) == len(rects(merchant.get(picture)))
 
 
-def test_run_again_is_another_race(merchant: Merchant) -> None:
+def test_run_again_is_another_race(merchant: Merchant, slow_refresh: SlowRefresh) -> None:
     """L18"""
-    first = merchant.get(race(merchant))
+    first = merchant.get(race(merchant, slow_refresh))
     assert "Run again" in first.text
     merchant.at.clock.advance(100)
     second = merchant.press(first.url, "/lab/five_tabs").headers["Location"]
     # Nothing is drawn of a race that has only just been started.
     assert rects(merchant.get(second)) == []
-    open_tabs(merchant)
+    open_tabs(merchant, slow_refresh)
     assert rects(merchant.get(second)).count("refresh") == 1
     assert _recordings_of(merchant.get(second)).isdisjoint(_recordings_of(first))
 
 
-def test_a_race_is_drawn_while_tabs_are_missing_and_counts_later(merchant: Merchant) -> None:
+def test_a_race_is_drawn_while_tabs_are_missing_and_counts_later(
+    merchant: Merchant, slow_refresh: SlowRefresh
+) -> None:
     """L18: a person without scripts opens one tab after the other."""
     picture = merchant.press("/lab", "/lab/five_tabs").headers["Location"]
-    open_tabs(merchant, range(1, 3))
+    open_tabs(merchant, slow_refresh, range(1, 3))
     page = merchant.get(picture).text
     assert "1 of 2 tabs refreshed" in page
     assert "data-run" in page
@@ -104,12 +115,12 @@ def test_without_a_race_nothing_is_drawn_and_none_is_run(merchant: Merchant, que
     assert "What really happened" not in page.text
 
 
-def test_a_tab_that_fails_has_a_red_end(merchant: Merchant) -> None:
+def test_a_tab_that_fails_has_a_red_end(merchant: Merchant, slow_refresh: SlowRefresh) -> None:
     """L18"""
     picture = merchant.press("/lab", "/lab/five_tabs").headers["Location"]
     faults = f"{merchant.at.omnifund_url}/faults"
     assert merchant.post(faults, {"id": "api_500", "scope": "all"}).status_code == 201
-    statuses = [page.status_code for page in open_tabs(merchant)]
+    statuses = [page.status_code for page in open_tabs(merchant, slow_refresh)]
     page = merchant.get(picture).text
     assert statuses.count(503) == page.count('<circle class="bad"') == 1
     assert "4 returned your customers." in page
