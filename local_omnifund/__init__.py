@@ -6,13 +6,17 @@ an integration that works here also works there (docs/local-omnifund.md).
 Start it with `gunicorn "local_omnifund:create_app()"` or `python -m local_omnifund`.
 """
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from mimetypes import guess_type
+from pathlib import Path
 
-from flask import Flask, Response, send_from_directory
+from flask import Flask, Response, abort
 from jinja2 import StrictUndefined
 from redis.exceptions import RedisError
+from werkzeug.security import safe_join
 
 from local_omnifund import api, authorize, errors, fault_pages, login, portal, sessions, token
 from local_omnifund.context import EXTENSION, Services
@@ -71,8 +75,12 @@ def create_app(
 
 def _init_templates(app: Flask, settings: Settings) -> None:
     def static(filename: str) -> Response:
-        # Werkzeug raises on some conditions, such as a date whose year has twenty digits.
-        return send_from_directory(str(app.static_folder), filename, conditional=False)
+        # Not Werkzeug's: it raises on some conditions, such as a date whose year has twenty digits,
+        # and its server leaves the file open when a browser breaks off.
+        path = safe_join(str(app.static_folder), filename)
+        if path is None or not os.path.isfile(path):  # noqa: PTH113 - of Path, too long a name raises
+            abort(404)
+        return Response(Path(path).read_bytes(), mimetype=guess_type(path)[0])
 
     app.view_functions["static"] = static
     # Browsers request it for responses that name no icon, such as JSON.
