@@ -106,7 +106,8 @@ def keys_in_use() -> set[str]:
             other = Merchant(stack)
             for _ in range(6):  # The first few may be counted in the process alone.
                 other.press("/login/password", "password", username=USERNAME, password="wrong")
-            list(doctor.examine(lambda: stack.settings))
+            with stack.app.app_context():
+                list(doctor.examine(lambda: stack.settings))
         with redis.Redis.from_url(valkey.url) as last:
             last.echo("the end")
         seen: set[str] = set()

@@ -608,18 +608,25 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
     """F5: a hundred pages at once, and they wait for one timeout, not one after the other."""
     with fleet(redis_url, workers=2) as running:
         merchant = running.merchant()
-        started = time.monotonic()
-        merchant.in_parallel("/dashboard", 100)
-        usual = time.monotonic() - started
-        valkey.pause()
-        try:
+
+        def pages() -> tuple[set[int], float]:
             started = time.monotonic()
             answers = merchant.in_parallel("/dashboard", 100)
-            took = time.monotonic() - started
-        finally:
-            valkey.resume()
-        assert {answer.status_code for answer in answers} == {503}
-        assert took < usual + 2
+            return {answer.status_code for answer in answers}, time.monotonic() - started
+
+        def is_in_time() -> bool:
+            wait_until(lambda: pages()[0] == {200}, what="every worker to serve")
+            _, usual = pages()
+            valkey.pause()
+            try:
+                statuses, took = pages()
+            finally:
+                valkey.resume()
+            assert statuses == {503}
+            return took < usual + 2
+
+        # Other work on this machine can only add to what it takes.
+        assert any(is_in_time() for _ in range(3))
         assert merchant.get("/dashboard").status_code == 200
 
 
