@@ -26,7 +26,7 @@ install: ## Install what the app needs to run, without the demo
 	@sh tools/make_venv.sh $(VENV) requirements.txt
 
 test: $(DEV_READY) ## Run the linters, the type checker, the import rules, and every test
-	@echo "About 4,800 tests, with real servers and browsers: 11 to 14 minutes on two cores."
+	@echo "About 4,800 tests, with real servers and browsers: 10 to 14 minutes on two cores."
 	@$(MAKE) --no-print-directory -j 2 programs lint
 	@echo "Running the tests ..."
 	@$(BIN)/python -m pytest $(WORKERS) -q

@@ -84,6 +84,7 @@ class Settings(BaseModel):
 
     app_port: _Port = DEFAULT_APP_PORT
     local_omnifund_port: _Port = 9000
+    local_omnifund_faults: bool = True
     omnifund_environment: Literal["local", "sandbox", "production"] = "local"
     flask_debug: bool = False
     omnifund_base_url: str = ""

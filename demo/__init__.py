@@ -34,9 +34,9 @@ _blueprint = Blueprint(
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab with Local OmniFund."""
+    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab where OmniFund can be broken."""
     app.register_blueprint(_blueprint)
-    has_lab = settings.has_local_omnifund
+    has_lab = settings.has_local_omnifund and settings.local_omnifund_faults
     app.jinja_env.globals.update(
         slots=SLOTS, has_inspector=settings.flow_inspector, has_lab=has_lab
     )

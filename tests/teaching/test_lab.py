@@ -181,6 +181,17 @@ def test_an_omnifund_without_switches_has_no_lab(redis_url: str) -> None:
             assert app.merchant().get(path).status_code == 404
 
 
+def test_where_the_switches_are_off_no_lab_is_offered(redis_url: str) -> None:
+    """K41"""
+    with running_stack(redis_url, local_omnifund_faults=False) as stack:
+        merchant = Merchant(stack)
+        assert merchant.get("/lab").status_code == 404
+        for path in ("/", "/inspector/example", "/nothing"):
+            assert 'href="/lab' not in merchant.get(path).text
+        merchant.sign_in()
+        assert 'href="/lab' not in merchant.get("/inspector").text
+
+
 def test_the_explanation_appears_once_and_only_for_known_cards(merchant: Merchant) -> None:
     answer = merchant.get("/", headers={"Cookie": "omnifund_lab=deny"})
     assert "The merchant chooses Deny" in answer.text
