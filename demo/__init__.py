@@ -34,7 +34,7 @@ _blueprint = Blueprint(
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab where OmniFund can be broken."""
+    """Add the inspector where ``FLOW_INSPECTOR`` is on, and the lab where OmniFund has faults."""
     app.register_blueprint(_blueprint)
     has_lab = settings.has_local_omnifund and settings.local_omnifund_faults
     app.jinja_env.globals.update(
