@@ -81,6 +81,11 @@ def merchant(stack: Stack) -> Merchant:
     return Merchant(stack)
 
 
+# Chromium's own complaint, which no script of a page can handle: on a busy machine a page was shown
+# before the transition to it could begin, and so is shown without one.
+_LATE_TRANSITION = "Transition was aborted because of invalid state. Page already revealed"
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A real Chromium. Without one the test fails: browser tests are never left out silently."""
@@ -106,4 +111,4 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     yield page
     context.close()
     if request.node.get_closest_marker("expects_console_errors") is None:
-        assert complaints == []
+        assert [each for each in complaints if each != _LATE_TRANSITION] == []
