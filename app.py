@@ -32,7 +32,7 @@ def create_app(
     """Create the app.
 
     ``settings``: read from the environment by default. ``clock`` returns Unix seconds. Raises
-    ``ConfigurationError``.
+    ``ConfigurationError``, or in a command of Flask's its ``NoAppException``.
     """
     try:
         settings = settings or Settings.from_environment(checked=cli.env_file())

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import click
 from flask import Flask
-from flask.cli import AppGroup, ScriptInfo
+from flask.cli import AppGroup, NoAppException, ScriptInfo
 
+import config
 import doctor as checks
 from config import ConfigurationError, Settings
 from doctor import Status, in_words
@@ -38,7 +39,7 @@ def env_file() -> Path | None:
     if click.get_current_context(silent=True) is None:
         return None
     parser = argparse.ArgumentParser(add_help=False)  # Flask's own option keeps its value to itself
-    parser.add_argument("-e", "--env-file", type=Path)
+    parser.add_argument("-e", "--env-file", type=Path, default=config.flask_env_file())
     path: Path | None = parser.parse_known_args()[0].env_file
     return path
 
@@ -47,13 +48,14 @@ def explain_only(problem: ConfigurationError) -> Flask | None:
     """Return an app that can do nothing but explain why the real one cannot be made.
 
     ``None`` unless one of these commands is being run: a server must not start like this, not even
-    as ``gunicorn -n omnifund``. Other commands of Flask's end with the problem.
+    as ``gunicorn -n omnifund``. For other commands of Flask's, raises ``NoAppException``, which
+    they show.
     """
     context = click.get_current_context(silent=True)
     if context is None or not context.find_object(ScriptInfo):
         return None
     if "omnifund" not in sys.argv[1:]:
-        raise click.ClickException(str(problem))
+        raise NoAppException(str(problem))
 
     def no_settings() -> Settings:
         raise problem

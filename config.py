@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from io import StringIO
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
+from dotenv import dotenv_values, find_dotenv
 from dotenv.parser import parse_stream
 from pydantic import (
     BaseModel,
@@ -250,7 +251,7 @@ class Settings(BaseModel):
     def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             parts = tuple(part.strip(" ") for part in value.split(",") if part.strip(" "))
-            if not parts:  # Without any, every host is allowed.
+            if not parts:  # Without any host, all would be allowed.
                 raise ValueError("must be a list, separated by commas")
             return parts
         return value
@@ -405,6 +406,8 @@ def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for binding in parse_stream(StringIO(text)):
         name, value, lines = binding.key or "", binding.value, binding.original.string
+        if lines.lstrip().startswith(";"):  # a comment in systemd's files
+            continue
         if binding.error or (name and (value is None or not re.fullmatch(r"[\w.-]+", name))):
             blank = lines[: len(lines) - len(lines.lstrip())].count("\n")
             problems[f"{path.name}, line {binding.original.line + blank}"] = "is not NAME=value"
@@ -413,6 +416,29 @@ def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
         elif name:
             values[name] = value or ""
     return values
+
+
+def flask_env_file() -> str | None:
+    """Return what stands for ``--env-file`` of the command ``flask``."""
+    return os.environ.get("FLASK_ENV_FILE")
+
+
+def read_by_flask_only() -> Iterator[tuple[str, list[str]]]:
+    """Yield files from which the command ``flask`` has read settings, and no server does.
+
+    With each the names of these settings.
+    """
+    own = dotenv_values(".env", encoding="utf-8")
+    for name in (".flaskenv", ".env"):
+        path = find_dotenv(name, usecwd=True)  # the nearest, in folders above too
+        values = dotenv_values(path, encoding="utf-8") if path else {}
+        values = {key: values[key] for key in values.keys() - own.keys()}
+        if found := sorted(
+            key
+            for key, value in values.items()
+            if key.lower() in Settings.model_fields and os.environ.get(key) == value
+        ):
+            yield path, found
 
 
 def _known(variables: Mapping[str, str], problems: dict[str, str]) -> dict[str, str]:

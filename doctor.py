@@ -7,16 +7,14 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import certifi
-from dotenv import dotenv_values, find_dotenv
 from flask import current_app
 from flask.helpers import get_load_dotenv
 
-from config import LOOPBACK_HOSTS, ConfigurationError, Settings
+from config import LOOPBACK_HOSTS, ConfigurationError, Settings, read_by_flask_only
 from omnifund import errors
 from omnifund.authorization import (
     AuthorizationCode,
@@ -69,6 +67,7 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
 
     ``settings`` returns them or raises ``ConfigurationError``.
     """
+    yield from _other_files()
     try:
         known = settings()
     except ConfigurationError as problem:
@@ -84,7 +83,6 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
     yield Check(
         "variables", "ok", f"The environment variables are valid ({known.omnifund_environment})."
     )
-    yield from _other_files()
     client = current.from_settings(known)  # without anything that logs or counts
     yield _redirect_uri(known)
     yield _hosts(known)
@@ -98,16 +96,10 @@ def examine(settings: Callable[[], Settings]) -> Iterator[Check]:
 
 
 def _other_files() -> Iterator[Check]:
-    """Find variables that the command ``flask`` has read, and a server does not read."""
-    for name in (".flaskenv", ".env") if get_load_dotenv() else ():
-        path = Path(find_dotenv(name, usecwd=True) or ".env")  # the nearest, in folders above too
-        if path.absolute() == Path(".env").absolute():
-            continue
-        values = dotenv_values(path, encoding="utf-8")
-        if found := [each for each in values if each.lower() in Settings.model_fields]:
-            what = f"This command has read {', '.join(found)} from {path}; the server does not."
-            advice = "Set them in .env, or run this command with FLASK_SKIP_DOTENV=1."
-            yield Check("other_files", "warning", what, advice)
+    for path, names in read_by_flask_only() if get_load_dotenv() else ():
+        what = f"This command has read {', '.join(names)} from {path}; the server does not."
+        advice = "Set them in .env, or run this command with FLASK_SKIP_DOTENV=1."
+        yield Check("other_files", "warning", what, advice)
 
 
 def _redirect_uri(settings: Settings) -> Check:

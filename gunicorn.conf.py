@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -97,6 +98,16 @@ access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
 # To mount the app below a path, set SCRIPT_NAME in the environment. As a header, gunicorn would
 # believe it from this machine, and not every proxy that runs here removes a visitor's own.
 forwarder_headers = ""
+if _SERVES_LOCAL_OMNIFUND:
+
+    def _without_the_request(record: logging.LogRecord) -> bool:
+        """Cut what gunicorn quotes of a request that it cannot read: it may hold a secret."""
+        if str(record.msg).startswith("Invalid request from "):
+            record.msg, record.args = str(record.msg).partition(": ")[0], ()
+        return True
+
+    logging.getLogger("gunicorn.error").addFilter(_without_the_request)
+
 # No control socket: nothing uses it, and it would be left behind in the home directory.
 control_socket_disable = True
 

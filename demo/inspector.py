@@ -15,6 +15,7 @@ from omnifund.token_store import RedisTokenStore
 from web import auth, sessions
 from web.current import omnifund, settings, store
 
+_NO_SUCH_KEY: Final = -2  # as Redis's TTL says it
 _SECTION: Final = ("inspector", "step_through")
 """The blueprints that belong to the inspector."""
 
@@ -128,5 +129,5 @@ def _store_holds() -> list[dict[str, Any]]:
     return [
         {"name": name, "bytes": size, "seconds": seconds, "meaning": meaning}
         for (name, meaning), size, seconds in zip(names.items(), sizes, lifetimes, strict=True)
-        if size is not None
+        if seconds != _NO_SUCH_KEY
     ]

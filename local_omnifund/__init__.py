@@ -42,8 +42,6 @@ def create_app(
     settings = settings or Settings.from_environment()
     app = Flask(__name__)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    # Otherwise //path is redirected to /path, on the host that the Host header names.
-    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
 
@@ -68,12 +66,13 @@ def create_app(
         app.register_blueprint(blueprint)
     errors.init_app(app)
     sessions.init_app(app)
+    _serve_static_files(app)
     _init_templates(app, settings)
     _prepare_demo_client(app, clients)
     return app
 
 
-def _init_templates(app: Flask, settings: Settings) -> None:
+def _serve_static_files(app: Flask) -> None:
     def static(filename: str) -> Response:
         # Not Werkzeug's: it raises on some conditions, such as a date whose year has twenty digits,
         # and its server leaves the file open when a browser breaks off.
@@ -83,6 +82,9 @@ def _init_templates(app: Flask, settings: Settings) -> None:
         return Response(Path(path).read_bytes(), mimetype=guess_type(path)[0])
 
     app.view_functions["static"] = static
+
+
+def _init_templates(app: Flask, settings: Settings) -> None:
     # Browsers request it for responses that name no icon, such as JSON.
     app.add_url_rule("/favicon.ico", "static", defaults={"filename": "favicon.ico"})
     app.jinja_env.undefined = StrictUndefined

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from typing import cast
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, render_template, request
 from gunicorn.http.errors import ParseException
@@ -62,6 +63,9 @@ def init_app(app: Flask) -> None:
     def add_security_headers(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
+        if response.status_code == 308 and response.location:
+            # Werkzeug's own, for another spelling of a path, on whatever host the request names.
+            response.location = urlsplit(response.location)._replace(scheme="", netloc="").geturl()
         return response
 
 

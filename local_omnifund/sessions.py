@@ -8,6 +8,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 from flask import Flask, Response, abort, g, request
 
 from local_omnifund.context import services
@@ -62,8 +63,8 @@ def current() -> PortalSession:
 def _load(session_id: str) -> PortalSession | None:
     try:
         contents = services().store.load_session(session_id)
-        return PortalSession(**contents) if contents is not None else None
-    except (TypeError, ValueError):
+        return None if contents is None else msgspec.convert(contents, PortalSession)
+    except (ValueError, RecursionError):
         return None  # Another version of this application wrote it.
 
 

@@ -299,8 +299,9 @@ def _amount(text: str) -> Decimal | None:
         amount = Decimal(text)
     except InvalidOperation:
         return None
-    # Not abs(): arithmetic raises on the largest exponents that Decimal can read.
-    return amount if amount.is_finite() and amount.copy_abs() < Decimal(10) ** 15 else None
+    # Decimal reads exponents, and digits, that no arithmetic and no page can take.
+    is_short = text.isascii() and len(text) <= 40
+    return amount if is_short and amount.is_finite() and -20 <= amount.adjusted() < 15 else None
 
 
 def _moment(text: str) -> datetime | None:

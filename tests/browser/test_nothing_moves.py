@@ -125,7 +125,7 @@ def test_while_five_tabs_race(page: Page, stack: Stack) -> None:
     log_in_at_omnifund(page)
     allow(page)
     follow(page.get_by_role("button", name="Open five tabs"))
-    expect(page.locator(".tracks circle.good")).to_have_count(5, timeout=20_000)
+    expect(page.locator(".tracks circle.good")).to_have_count(5)
     expect(page.locator("[data-verdict]")).to_contain_text("Refresh requests sent to OmniFund: 1.")
     assert page.evaluate("whatMoved()") == []
 

@@ -261,7 +261,7 @@ def test_the_commands_tell_what_they_did(browser: Browser, site: Site) -> None:
     browser.connect()
     assert site.care("keep-alive").stdout == "0 refreshed, 0 failed\n", "none is due"
     old, new = site.variables["SECRET_KEY"], secrets.token_urlsafe(48)
-    resealed = site.care("reseal", SECRET_KEY=f"{new},{old}")
+    resealed = site.care("reseal", SECRET_KEY=f"{new}, {old}")
     assert resealed.stdout == (
         "0 with the newest key, 1 with an older one until now, 0 unreadable\n"
     )

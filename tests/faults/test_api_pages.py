@@ -54,6 +54,8 @@ def test_a_date_that_is_none_is_left_out(redis_url: str, date: str) -> None:
         '"1E+9999999999999999999"',
         '"1E-1000000"',
         '"-1E-999999999999999999"',
+        '"0E-999999"',
+        f'"0.{"0" * 5000}1"',
         '"NaN"',
         '"-Infinity"',
         '"1,50"',
@@ -75,6 +77,7 @@ def test_an_amount_that_is_none_is_left_out(redis_url: str, amount: str) -> None
         page = merchant.get("/transactions")
         assert page.status_code == 200, page
         assert "settled" in page.text
+        assert "$" not in page.text.partition("<main")[2]
 
 
 @pytest.mark.parametrize("value", ['"\\ud800"', "NaN", "-Infinity", '"\\udfff\\ud800"'])

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from local_omnifund.faults import LIFE_SECONDS, PREFIX, Fault
+from local_omnifund.faults import LIFE_SECONDS, PREFIX, Fault, state_scope
 from local_omnifund.settings import Settings, SettingsError
 from tests.local_omnifund.conftest import Site, running
 from tests.local_omnifund.test_portal import API_ACCESS, new_client
@@ -276,7 +276,7 @@ def test_the_faults_of_one_scope_are_replaced(site: Site) -> None:
         ("api_403", "state", 1),
         ("api_500", "state", 1),
     ]
-    assert 0 < site.redis.ttl(f"{PREFIX}all") <= LIFE_SECONDS
+    assert 0 < site.redis.ttl(PREFIX + state_scope("mine")) <= LIFE_SECONDS
     assert replace(scope="state", state="mine") == 204
     assert [each["scope"] for each in armed(site)] == ["all"]
 

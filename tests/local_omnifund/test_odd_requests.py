@@ -18,6 +18,7 @@ from local_omnifund.settings import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 from tests.local_omnifund.conftest import REDIRECT_URI
 from tests.local_omnifund.visitor import AUTHORIZE_FORM, Visitor
 from tests.support.browsing import form_to, forms, query_of
+from tests.support.processes import wait_until
 from tests.support.servers import Gunicorn
 from tests.support.valkey import ValkeyServer
 
@@ -56,6 +57,7 @@ FORM = "application/x-www-form-urlencoded"
 class Address:
     """A running server, and a merchant who is signed in there."""
 
+    server: Gunicorn
     port: int
     session: str
     csrf_token: str
@@ -321,6 +323,7 @@ def at(valkey: ValkeyServer) -> Iterator[Address]:
             page = visitor.get("/")
             token = visitor.post("/oauth/v2/token", PASSWORD_GRANT).json()["access_token"]
             yield Address(
+                server,
                 server.port,
                 visitor.http.cookies["PHPSESSID"],
                 form_to(page, "/logout").fields["_csrf_token"],
@@ -456,6 +459,17 @@ def test_a_body_in_malformed_chunks_is_the_clients_error(
     request = at.request("POST", path.encode(), **headers) + body
 
     assert at.send(request).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET ?client_secret=hush HTTP/1.1", b"GET /login?password=hush hush HTTP/1.1"]
+)
+def test_a_request_line_that_cannot_be_read_is_not_logged(at: Address, line: bytes) -> None:
+    """K49"""
+    said = at.server.log.count("Invalid request from ip=127.0.0.1\n")
+    assert at.send(line + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    wait_until(lambda: at.server.log.count("Invalid request from ip=127.0.0.1\n") > said)
+    assert "hush" not in at.server.log
 
 
 # --- the cookie of the last callback -------------------------------------------------------------

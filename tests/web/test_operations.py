@@ -626,7 +626,7 @@ def test_a_silent_redis_does_not_hold_everybody_up(redis_url: str, valkey: Valke
             return took < usual + 2
 
         # Other work on this machine can only add to what it takes.
-        assert any(is_in_time() for _ in range(3))
+        assert sum(is_in_time() for _ in range(3)) >= 2
         assert merchant.get("/dashboard").status_code == 200
 
 
