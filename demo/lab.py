@@ -31,6 +31,7 @@ from flask import (
     request_finished,
     url_for,
 )
+from flask_wtf.csrf import CSRFError
 from werkzeug.wrappers import Response as BaseResponse
 
 from demo import cookies, hooks, inspector, progress, recorder, tracks
@@ -39,7 +40,7 @@ from demo.failures import CARDS, FIRST_FIVE, GROUPS, Card, Way, after
 from demo.recorder import Frame, harmless
 from omnifund.encryption import fingerprint
 from omnifund.errors import OmniFundUnavailable, StoreUnavailable, Unavailable
-from web import auth, security
+from web import auth, errors, security
 from web.current import omnifund, settings, store
 
 blueprint = Blueprint("lab", __name__)
@@ -55,6 +56,12 @@ PAUSE: Final = b"pause-store\n"
 
 PAUSE_WAIT_SECONDS: Final = 2.0
 
+# The pages with forms, by blueprint.
+_FORMS: Final = {
+    "lab": "lab.lab",
+    "versus": "versus.overview",
+    "step_through": "step_through.start",
+}
 _COOKIE: Final = "omnifund_lab"
 _RETURNED: Final = "omnifund_returned"
 _MAX_RESPONSE_BYTES: Final = 16 * 1024
@@ -63,11 +70,24 @@ _MAX_RESPONSE_BYTES: Final = 16 * 1024
 def init_app(app: Flask) -> None:
     """Offer the lab."""
     app.register_blueprint(blueprint)
+    app.register_error_handler(CSRFError, _form_without_session)
     app.extensions["navigation"].append(("lab.lab", "Lab", ("lab", "versus")))
     app.context_processor(lambda: _explanation() or {"lab_card": None})
     app.context_processor(lambda: _way_back() or {"lab_back": None})
     request_finished.connect(_follow, app)
     request_finished.connect(_remember_return, app)
+
+
+def _form_without_session(error: CSRFError) -> BaseResponse:
+    """Lead a visitor whose session is gone from a form to the sign-in, and back to its page.
+
+    The form has a token that cannot be checked any more, and has done nothing.
+    """
+    back = _FORMS.get(request.blueprint or "")
+    was_ours = back is not None and "csrf_token" in request.form
+    if not was_ours or auth.store_failure() is not None or auth.connection() is not None:
+        return errors.http_error(error)
+    return auth.to_sign_in(url_for(str(back)))
 
 
 @blueprint.before_request

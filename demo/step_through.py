@@ -30,10 +30,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from demo import cookies, hooks, lab, rules
 from demo.conversation import Check, checks
 from demo.masking import Masker
+from omnifund.connections import StoredToken
 from omnifund.errors import OmniFundError
 from omnifund.events import ignore
 from omnifund.http import HTTPClient, Response
 from omnifund.oauth import AUTHORIZE_PATH, MAX_TOKEN_RESPONSE_BYTES, TOKEN_PATH
+from omnifund.token import Token
 from omnifund.token_store import TokenStore
 from web import auth
 from web.current import omnifund, settings
@@ -253,8 +255,14 @@ def api() -> BaseResponse | str:
     headers = {"Accept": "application/json"}
     if (sent := dict(typed).get("access_token")) is not None:
         headers["Authorization"] = f"Bearer {sent}"
-    received = omnifund().http.send("GET", _API_TARGET, headers=headers, max_bytes=_MAX_API_BYTES)
-    return _page("api", progress, _judge("api", None, received, typed))
+    try:
+        received = omnifund().http.send(
+            "GET", _API_TARGET, headers=headers, max_bytes=_MAX_API_BYTES
+        )
+    except ValueError:
+        reason = "this cannot be sent as an access token"
+        return _page("api", progress, Verdict("This app", reason, "RFC 6750 §2.1", None, {}, ()))
+    return _page("api", progress, _judge("api", _read_customers(received), received, typed))
 
 
 # --- what the visitor typed --------------------------------------------------------------------
@@ -308,6 +316,20 @@ def _handle_callback(query: str, response: Response | None = None) -> Exception 
         client.handle_callback(query, request.cookies)
     except (Halted, OmniFundError) as stopped:
         return stopped
+    return None
+
+
+def _read_customers(received: Response) -> OmniFundError | None:
+    """Have the app's own code read an API response; return what it objects to."""
+    now = int(omnifund().clock())
+    stored = StoredToken(Token("unused", None, now, now + 3600), b"")
+    transport = _Transport(settings().omnifund_base_url, received)
+    api = dataclasses.replace(omnifund().api, http=transport, on_event=ignore)
+    try:
+        if received.status == 200:  # OmniFund itself has objected to any other.
+            api.customers("unused", stored=stored)
+    except OmniFundError as error:
+        return error
     return None
 
 

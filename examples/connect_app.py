@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
@@ -95,7 +96,8 @@ try:
             db.exec_driver_sql("PRAGMA journal_mode = WAL")
     # A product with a migration tool creates both there instead.
     store.create_tables()
-    with engine.begin() as db:  # Workers may start at once.
+    with suppress(sql.exc.IntegrityError), engine.begin() as db:
+        # Workers may start at once; on PostgreSQL one may find that another creates it now.
         db.execute(sql.schema.CreateTable(users, if_not_exists=True))
 except sql.exc.OperationalError:
     sys.exit("The database does not respond.")

@@ -45,9 +45,12 @@ omnifund = OmniFund(
     secret_keys=[os.environ["SECRET_KEY"]],
 )
 
+redirect_uri = urlsplit(os.environ["OMNIFUND_REDIRECT_URI"])
 settings.configure(
     SECRET_KEY=os.environ["SECRET_KEY"],
-    ALLOWED_HOSTS=[urlsplit(os.environ["OMNIFUND_REDIRECT_URI"]).hostname],
+    ALLOWED_HOSTS=[redirect_uri.hostname],
+    # Behind a proxy with TLS, forms come from https although the requests here do not.
+    CSRF_TRUSTED_ORIGINS=[f"{redirect_uri.scheme}://{redirect_uri.netloc}"],
     ROOT_URLCONF=__name__,
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",

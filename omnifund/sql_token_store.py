@@ -65,9 +65,7 @@ _FAILURES: Final = {
     "42703": "a table or column is missing: see create_tables()",
     "42501": "the database does not permit a statement",
     "25006": "the database is read-only",
-    "28": "the database refused the user or the password",
     "53100": "the database is full",
-    "53300": "the database has too many connections",
     "55P03": "another process keeps the database locked",
     "57014": "the database did not respond in time",
     "57P": "the database has closed the connection",
@@ -180,6 +178,7 @@ class SQLTokenStore:
         name = _lock_name(connection_id)
 
         def work(db: sa.Connection) -> LockState:
+            _require_delete(db)
             self._claim(db, name, holder, seconds)
             found, remaining = self._read_claim(db, name)
             return LockState(found, remaining, self._record(db, connection_id))
@@ -195,6 +194,7 @@ class SQLTokenStore:
 
     def claim(self, *names: str, value: bytes, seconds: int) -> list[bytes | None]:
         def work(db: sa.Connection) -> list[bytes | None]:
+            _require_delete(db)
             for name in names:
                 self._claim(db, name, value, seconds)
             return [self._read_claim(db, name)[0] for name in names]
@@ -261,12 +261,20 @@ class SQLTokenStore:
         return last or None
 
 
+def _require_delete(db: sa.Connection) -> None:
+    """Fail before OmniFund is asked, not when its response is stored, which deletes too."""
+    for table in (connections, claims):
+        db.execute(sa.delete(table).where(sa.false()))
+
+
 def _sentence(error: SQLAlchemyError) -> str:
     if isinstance(error, TimeoutError):
         return "no connection to the database became free in time"
     if (cause := getattr(error, "orig", None)) is None:
         return _UNKNOWN  # raised before the database was asked, for instance by a host's `also`
     code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None))
+    if code == "None" and "FATAL:" in str(cause):  # All that psycopg says of a refused connection.
+        return "the database refused the connection: check its user, password, name, and limits"
     return next((text for key, text in _FAILURES.items() if code.startswith(key)), _UNKNOWN)
 
 

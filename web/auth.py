@@ -160,10 +160,9 @@ def signed_in_only(view: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def to_sign_in() -> BaseResponse:
-    """Redirect to the sign-in, from which the visitor returns to the current page."""
-    here = None
-    if request.method == "GET":
+def to_sign_in(here: str | None = None) -> BaseResponse:
+    """Redirect to the sign-in, from which the visitor returns to ``here``, or to this page."""
+    if here is None and request.method == "GET":
         here = request.script_root + request.full_path.rstrip("?")
     was_here = _SIGNED_OUT in _session() or sessions.current().presented_id() is not None
     if was_here and request.headers.get("Sec-Fetch-Mode") == "navigate":

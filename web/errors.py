@@ -6,7 +6,7 @@ in the log too, and never a text that a server or a query string supplied.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from flask import (
     Flask,
@@ -35,9 +35,17 @@ _NEEDS_COOKIES: Final = (errors.InvalidState, CSRFError)
 
 def init_app(app: Flask) -> None:
     """Respond to every failure of ``app`` with a page."""
+    log_exception = app.log_exception
+
+    def log_unexpected(exc_info: Any) -> None:
+        # Flask's line has a traceback, for instance when a session cannot be saved.
+        if not isinstance(exc_info[1], errors.OmniFundError):
+            log_exception(exc_info)
+
+    app.log_exception = log_unexpected  # type: ignore[method-assign]  # Flask documents it to be overridden
     app.register_error_handler(errors.ReauthorizationRequired, _sign_in_again)
     app.register_error_handler(errors.OmniFundError, _omnifund_error)
-    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -78,7 +86,8 @@ def _omnifund_error(error: errors.OmniFundError) -> BaseResponse:
     return response
 
 
-def _http_error(error: HTTPException) -> BaseResponse:
+def http_error(error: HTTPException) -> BaseResponse:
+    """Return the page about ``error``."""
     if error.response is not None or (error.code or 500) < 400:
         return error.get_response()
     # Raised while a response was being made, for instance by Redis while a session was saved.

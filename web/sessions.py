@@ -44,7 +44,7 @@ class MerchantSession(ServerSideSession):
 
     ``is_stored``: whether Redis has it; only then is the visitor signed in. ``token``: the stored
     token, from the same round trip. ``is_new``, ``is_ended``: whether this response starts or ends
-    it. ``failure``: why it could not be read.
+    it. ``failure``: why it could not be read, or saved.
     """
 
     is_stored: bool = False
@@ -196,8 +196,12 @@ class RedisSessions(ServerSideSessionInterface):
             response.set_cookie(name, str(session.sid), **attributes)
             if visitor_name in request.cookies:
                 response.delete_cookie(visitor_name, **attributes)
-        elif session.is_stored:
-            super().save_session(app, session, response)
+        elif session.is_stored and session.failure is None:
+            try:
+                super().save_session(app, session, response)
+            except StoreUnavailable as failure:
+                session.failure = failure  # The page that says so does not try again.
+                raise
         elif session.failure is None:
             visitor = SecureCookieSession(session)
             visitor.modified = session.modified

@@ -277,6 +277,19 @@ class TestWhatAnOperatorReads:
             db.execute(text("GRANT USAGE ON SCHEMA public TO stranger"))
         stranger = failing(url.replace("postgres@", "stranger@"))
         assert stranger == "the database does not permit a statement"
+        with engine.begin() as db:
+            for table in ("omnifund_connections", "omnifund_claims"):
+                db.execute(text(f"GRANT SELECT, INSERT, UPDATE ON {table} TO stranger"))
+        reader = create_engine(url.replace("postgres@", "stranger@"))
+        # Before OmniFund is asked: what it responds could not be stored (K27).
+        with pytest.raises(StoreUnavailable, match="does not permit"):
+            SQLTokenStore(reader).lock("user 1", b"holder", 9)
+        with pytest.raises(StoreUnavailable, match="does not permit"):
+            SQLTokenStore(reader).claim("omnifund:code:1", value=b"mine", seconds=9)
+        assert SQLTokenStore(reader).load("user 2") == OLD
+        reader.dispose()
+        unknown = failing(url.replace("postgres@", "unknown@"))
+        assert unknown.startswith("the database refused the connection: check its user")
         nowhere = url.replace(f":{postgres.port}", f":{free_port()}")
         assert failing(nowhere) == "the database is unreachable"
         with engine.begin() as db:

@@ -46,6 +46,7 @@ def nginx_site(upstream: int, port: int, certificate: Path, *, path: str = "", s
     changes = {
         "127.0.0.1:8000": f"127.0.0.1:{upstream}",
         "listen 443": f"listen 127.0.0.1:{port}",
+        "/var/log/nginx/access.log": "access.log",
         "/etc/ssl/shop.example.pem": str(certificate),
         "/etc/ssl/shop.example.key": str(certificate),
         "location / {": f"location {path}/ {{",
@@ -81,25 +82,25 @@ def caddyfile(upstream: int, port: int, certificate: Path, *, path: str, strips:
 
 
 @contextlib.contextmanager
-def nginx(site: str, port: int) -> Iterator[None]:
-    """Run nginx with a site until the block ends."""
+def nginx(site: str, port: int) -> Iterator[Path]:
+    """Run nginx with a site until the block ends; yield the folder of its logs."""
     found = find_nginx()
     assert found is not None, "no nginx; `make test` installs one"
     with tempfile.TemporaryDirectory(prefix="nginx-") as folder:
         Path(folder, "nginx.conf").write_text(_NGINX.format(site=site))
         command = [found, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", "stderr"]
         with _running(command, port, folder):
-            yield
+            yield Path(folder)
 
 
 @contextlib.contextmanager
-def caddy(configuration: str, port: int) -> Iterator[None]:
-    """Run Caddy with a Caddyfile until the block ends."""
+def caddy(configuration: str, port: int) -> Iterator[Path]:
+    """Run Caddy with a Caddyfile until the block ends; yield its folder."""
     with tempfile.TemporaryDirectory(prefix="caddy-") as folder:
         Path(folder, "Caddyfile").write_text(configuration)
         command = [program("caddy"), "run", "--adapter", "caddyfile", "--config"]
         with _running([*command, f"{folder}/Caddyfile"], port, folder):
-            yield
+            yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -181,6 +181,35 @@ def test_an_omnifund_without_switches_has_no_lab(redis_url: str) -> None:
             assert app.merchant().get(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [
+        ("/lab/api_403", "/lab"),
+        ("/lab/deny", "/lab"),
+        ("/lab/naive/forged_callback", "/lab/naive"),
+        ("/inspector/step-through/authorize", "/inspector/step-through"),
+    ],
+)
+def test_a_form_whose_session_is_gone_leads_to_the_sign_in_and_back(
+    stack: Stack, path: str, back: str
+) -> None:
+    """K14: the visitor has signed out in another tab, or the session has ended."""
+    merchant = Merchant(stack)
+    merchant.sign_in()
+    token = csrf_token_of(merchant.get(back).text)
+    merchant.press("/dashboard", "/logout")
+    answer = merchant.post(path, data={"csrf_token": token})
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"/login?next={back}")
+    signed_in = merchant.post(path, data={"csrf_token": token}, headers={"Cookie": ""})
+    assert signed_in.headers["Location"] == f"/login?next={back}"
+
+
+def test_a_form_of_a_session_that_lives_needs_its_token(merchant: Merchant) -> None:
+    """G1"""
+    merchant.sign_in()
+    assert merchant.post("/lab/api_403", data={"csrf_token": "another"}).status_code == 400
+
+
 def test_where_the_switches_are_off_no_lab_is_offered(redis_url: str) -> None:
     """K41"""
     with running_stack(redis_url, local_omnifund_faults=False) as stack:

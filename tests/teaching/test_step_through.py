@@ -164,6 +164,31 @@ def test_an_altered_access_token_is_refused(merchant: Merchant) -> None:
     assert verdict(page)[::2] == ("OmniFund objected", "RFC 6750 §3.1")
 
 
+@pytest.mark.parametrize(
+    "more", ["access_token=", "access_token=%C3%A9", "access_token=a%0D%0AX:1"]
+)
+def test_what_cannot_be_sent_as_an_access_token_is_the_apps_objection(
+    merchant: Merchant, more: str
+) -> None:
+    """L22"""
+    page = send(merchant, accepted(merchant), "token", client_secret="real")
+    found = form(page, "api")
+    page = merchant.post(found.url, found.fields | {"p.access_token": "real", "more": more})
+    reason = "This cannot be sent as an access token"
+    assert verdict(page) == ("This app objected", reason, "RFC 6750 §2.1")
+
+
+def test_an_api_response_that_the_app_cannot_read_is_the_apps_objection(
+    merchant: Merchant, stack: Stack
+) -> None:
+    """L22"""
+    page = send(merchant, accepted(merchant), "token", client_secret="real")
+    assert merchant.post(f"{stack.omnifund_url}/faults", {"id": "api_odd_json"}).status_code == 201
+    page = send(merchant, page, "api", access_token="real")
+    assert verdict(page)[0] == "This app objected"
+    assert "HTTP 200" in page.text
+
+
 def test_a_denial_is_told(merchant: Merchant) -> None:
     """L22"""
     sent = send(merchant, merchant.get(START), "authorize")
@@ -278,7 +303,7 @@ def test_it_works_without_the_inspector_too(redis_url: str) -> None:
     """L22"""
     with running_stack(redis_url, flow_inspector=False) as stack:
         page = send(stack.person(), stack.person().get(START), "authorize")
-        assert page.status_code == 400  # another browser's form
+        assert page.headers["Location"] == f"/login?next={START}"  # another browser's form
         merchant = stack.person()
         assert verdict(send(merchant, accepted(merchant), "token", client_secret="real"))[0] == (
             "Nobody objected"

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 import requests
-from flask import Request, request
+from flask import Request, request, session
 
 from app import create_app
 from omnifund.errors import ReauthorizationRequired
@@ -319,6 +319,26 @@ class TestRedisAway:
         answer = merchant.submit(form_to(page, action), {"username": "x", "password": "x"})
         assert answer.status_code == 503
         assert "You have not been signed out" in answer.text
+
+    def test_a_session_that_cannot_be_saved_is_a_line_without_a_traceback(
+        self,
+        stack: Stack,
+        merchant: Merchant,
+        valkey: ValkeyServer,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Redis goes away while the page is being made."""
+
+        def change_the_session() -> str:
+            session["changed"] = True
+            valkey.pause()
+            return "done"
+
+        merchant.sign_in()
+        stack.app.view_functions["pages.dashboard"] = change_the_session
+        assert merchant.get("/dashboard").status_code == 503
+        assert len(caplog.records) > 0
+        assert [record for record in caplog.records if record.exc_info] == []
 
     def test_a_sign_out_that_failed_is_not_called_a_success(
         self, merchant: Merchant, valkey: ValkeyServer

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from tests.faults import provider as kit
 from tests.faults.provider import ScriptedProvider
 from tests.support.browsing import SimulatedBrowser, form_to
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_until
 from tests.support.proxies import (
     caddy,
     caddyfile,
@@ -114,12 +114,28 @@ def test_a_name_with_underscores_does_not_pass_for_a_header_of_the_proxys(
         else:
             proxy = caddy(caddyfile(upstream.port, port, both, path="", strips=False), port)
         made_up = {"X_Forwarded_For": "192.0.2.1", "X-Forwarded_Host": "evil.example"}
+        made_up |= {"X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "666"}
         with proxy:
             url = f"https://localhost:{port}/"
             requests.get(url, headers=made_up, verify=str(authority), timeout=10)
         (received,) = upstream.received("/")
     assert received.header("X-Forwarded-For") == "127.0.0.1"
     assert [name for name, _value in received.headers if "_" in name] == []
+    assert [name for name, value in received.headers if value in ("evil.example", "666")] == []
+
+
+def test_nginx_writes_no_query_into_its_log(tmp_path: Path) -> None:
+    """D2: a callback's holds a code."""
+    both, authority = certificate_for_localhost(tmp_path)
+    port = free_port()
+    with ScriptedProvider() as upstream:
+        upstream.on("GET", "/callback", kit.json_answer({}))
+        with nginx(nginx_site(upstream.port, port, both, strips=False), port) as folder:
+            url = f"https://localhost:{port}/callback?code=hush&state=hush"
+            requests.get(url, verify=str(authority), timeout=10)
+            log = folder / "access.log"
+            wait_until(lambda: "GET /callback" in log.read_text(), what="the line")
+            assert "hush" not in log.read_text()
 
 
 def version_and_status(site: Front, path: str) -> str:
