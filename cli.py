@@ -36,9 +36,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def env_file() -> Path | None:
     """Return the file of ``flask --env-file``: Flask drops the lines that it cannot parse."""
-    if click.get_current_context(silent=True) is None:
+    context = click.get_current_context(silent=True)
+    if context is None or not context.find_object(ScriptInfo):
         return None
-    parser = argparse.ArgumentParser(add_help=False)  # Flask's own option keeps its value to itself
+    # Flask's own option keeps its value to itself.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-e", "--env-file", type=Path, default=config.flask_env_file())
     path: Path | None = parser.parse_known_args()[0].env_file
     return path
